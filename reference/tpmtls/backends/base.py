@@ -1,0 +1,173 @@
+"""The seam: what the protocol asks of whoever holds the secrets.
+
+The protocol code above names secrets and never sees one. `Secret` has no way to octets;
+`Backend.reveal` is the only one, and is recorded.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from tpmtls.algorithms import HashAlgorithm, SuiteParameters
+from tpmtls.backends.ledger import Ledger
+from tpmtls.codepoints import CipherSuite, NamedGroup, SignatureScheme
+
+
+class Secret:
+    """A handle on a secret: its RFC name, its length in octets, and the hash it is used with.
+
+    The hash is None for values that are not yet tied to one, such as an ECDHE shared secret.
+    """
+
+    __slots__ = ("hash", "length", "name")
+
+    def __init__(self, name: str, length: int, hash: HashAlgorithm | None) -> None:  # noqa: A002
+        self.name = name
+        self.length = length
+        self.hash = hash
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}, {self.length} octets>"
+
+
+class KeyShare(ABC):
+    """The initiator's half of a key exchange: a client's ephemeral key (RFC 9846 §4.3.8)."""
+
+    group: NamedGroup
+    public: bytes
+    """KeyShareEntry.key_exchange, to be sent."""
+
+    @abstractmethod
+    def agree(self, peer_share: bytes) -> Secret:
+        """The shared secret with the server's `key_exchange`, whose length the caller checked.
+
+        Raises PeerViolation(INVALID_POINT or ZERO_SHARED_SECRET). May be called once.
+        """
+
+
+class Aead(ABC):
+    """One direction's record protection under one key (RFC 9846 §5.2, §5.3).
+
+    The nonce is formed inside, from the IV and the record sequence number.
+    """
+
+    @abstractmethod
+    def seal(self, sequence: int, additional_data: bytes, plaintext: bytes) -> bytes:
+        """Ciphertext and tag for record number `sequence`."""
+
+    @abstractmethod
+    def open(self, sequence: int, additional_data: bytes, ciphertext: bytes) -> bytes | None:
+        """The plaintext, or None where the tag does not verify."""
+
+
+class Signer(ABC):
+    """A signing key: which schemes it can be used with, best first, and its use."""
+
+    schemes: Sequence[SignatureScheme]
+
+    @abstractmethod
+    def sign(self, scheme: SignatureScheme, data: bytes) -> bytes:
+        """The signature over `data` (not a digest), as CertificateVerify carries it."""
+
+
+class Backend(ABC):
+    """Whoever holds the secrets.
+
+    Operations take and return `Secret` handles made by the same backend.
+    """
+
+    name: str
+    ledger: Ledger
+    groups: Sequence[NamedGroup]
+    """Groups it can agree a key in, in no order of preference."""
+    suites: Sequence[CipherSuite]
+    """Cipher suites whose hash and AEAD it has."""
+
+    # -- key exchange: RFC 9846 §4.3.8, §7.4 ----------------------------------------------------
+
+    @abstractmethod
+    def key_share(self, group: NamedGroup) -> KeyShare:
+        """A fresh ephemeral key, never used before (client side)."""
+
+    @abstractmethod
+    def respond(self, group: NamedGroup, client_share: bytes) -> tuple[bytes, Secret]:
+        """The server's `key_exchange` and the shared secret, from the client's `key_exchange`.
+
+        One step for both sides of ECDH and for encapsulation. The caller checked the length.
+        Raises PeerViolation(INVALID_POINT or ZERO_SHARED_SECRET).
+        """
+
+    # -- HKDF: RFC 9846 §7.1 --------------------------------------------------------------------
+
+    @abstractmethod
+    def extract(
+        self, algorithm: HashAlgorithm, salt: Secret | None, ikm: Secret | None, name: str
+    ) -> Secret:
+        """HKDF-Extract(salt, ikm); None stands for Hash.length zeros."""
+
+    @abstractmethod
+    def expand_label(
+        self, secret: Secret, label: bytes, context: bytes, length: int, name: str
+    ) -> Secret:
+        """HKDF-Expand-Label(secret, label, context, length), with the hash of `secret`."""
+
+    @abstractmethod
+    def mac(self, key: Secret, data: bytes) -> bytes:
+        """HMAC(key, data): what goes on the wire in Finished and in binders."""
+
+    @abstractmethod
+    def verify_mac(self, key: Secret, data: bytes, tag: bytes) -> bool:
+        """Whether `tag` is HMAC(key, data), in constant time."""
+
+    # -- use ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def aead(self, suite: SuiteParameters, key: Secret, iv: Secret) -> Aead:
+        """Record protection under `key` and `iv`, both of which it takes over."""
+
+    @abstractmethod
+    def signer(self, key: Any) -> Signer:
+        """A signer for `key`: a private key object of `cryptography`, PEM octets, or a reference.
+
+        Raises ConfigurationError where it can do nothing with it.
+        """
+
+    # -- secrets that come and go ---------------------------------------------------------------
+
+    @abstractmethod
+    def import_psk(self, key: bytes, algorithm: HashAlgorithm) -> Secret:
+        """An external PSK, provisioned from octets."""
+
+    @abstractmethod
+    def wrap(self, secret: Secret) -> bytes:
+        """The secret in a form that may be stored and that `unwrap` of a like backend takes."""
+
+    @abstractmethod
+    def unwrap(self, blob: bytes, name: str, algorithm: HashAlgorithm) -> Secret:
+        """The secret that `wrap` put into `blob`; raises BackendError if it is not one."""
+
+    @abstractmethod
+    def reveal(self, secret: Secret, reason: str) -> bytes:
+        """The octets of a secret, for an exporter or the key log; always recorded."""
+
+    @abstractmethod
+    def destroy(self, *secrets: Secret | None) -> None:
+        """Wipe or flush; a handle that was destroyed is good for nothing more."""
+
+    def close(self) -> None:  # noqa: B027 - most backends hold nothing
+        """Give back what the backend holds; by default nothing."""
+
+
+def per_record_nonce(iv: bytes, sequence: int) -> bytes:
+    """The IV XORed with the sequence number, padded on the left (RFC 9846 §5.3)."""
+    return (int.from_bytes(iv, "big") ^ sequence).to_bytes(len(iv), "big")
+
+
+def hkdf_label(length: int, label: bytes, context: bytes) -> bytes:
+    """The HkdfLabel structure of RFC 9846 §7.1; `length` in octets."""
+    full = b"tls13 " + label
+    return b"".join(
+        (length.to_bytes(2, "big"), bytes((len(full),)), full, bytes((len(context),)), context)
+    )

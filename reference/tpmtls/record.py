@@ -1,0 +1,305 @@
+"""The record protocol (RFC 9846 §5): framing, protection, padding, limits; and message assembly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from tpmtls.algorithms import SuiteParameters
+from tpmtls.backends.base import Aead
+from tpmtls.codepoints import ContentType, ProtocolVersion
+from tpmtls.violations import PeerViolation, Violation
+from tpmtls.wire.messages import HEADER_SIZE as MESSAGE_HEADER_SIZE
+
+RECORD_HEADER_SIZE: Final = 5
+MAX_PLAINTEXT: Final = 2**14
+"""Octets of TLSPlaintext.fragment."""
+MAX_CIPHERTEXT: Final = 2**14 + 256
+"""Octets of TLSCiphertext.encrypted_record."""
+MAX_SEQUENCE: Final = 2**64 - 1
+MAX_HANDSHAKE_MESSAGE: Final = 2**17
+"""Octets of a handshake message that we are ready to assemble; a bound of ours, not of the RFC."""
+
+CHANGE_CIPHER_SPEC_RECORD: Final = bytes.fromhex("140303000101")
+
+
+class Epoch(IntEnum):
+    """Which family of keys protects a record (RFC 9846 §7.3)."""
+
+    INITIAL = 0
+    EARLY = 1
+    HANDSHAKE = 2
+    APPLICATION = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record's content after deprotection, and the epoch that it came under."""
+
+    content_type: ContentType
+    fragment: bytes
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """Keys for one direction: the epoch that they belong to, and what they are used with."""
+
+    epoch: Epoch
+    suite: SuiteParameters
+    aead: Aead
+
+
+class Aligned:
+    """Proof that no part of a handshake message is waiting: only MessageAssembler makes it.
+
+    Keys change only where a record ends with a message (RFC 9846 §5.1).
+    """
+
+    __slots__ = ()
+
+
+class MessageAssembler:
+    """Joins handshake fragments into messages."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def add(self, fragment: bytes) -> None:
+        """Append the content of one handshake record."""
+        self._buffer += fragment
+
+    def next_message(self) -> bytes | None:
+        """The next whole message with its header, or None."""
+        if len(self._buffer) < MESSAGE_HEADER_SIZE:
+            return None
+        size = MESSAGE_HEADER_SIZE + int.from_bytes(self._buffer[1:MESSAGE_HEADER_SIZE], "big")
+        if size > MAX_HANDSHAKE_MESSAGE:
+            raise PeerViolation(Violation.MESSAGE_TOO_LONG, f"{size} octets")
+        if len(self._buffer) < size:
+            return None
+        message = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return message
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is waiting."""
+        return not self._buffer
+
+    def aligned(self) -> Aligned:
+        """The proof, or PeerViolation(NOT_ALIGNED)."""
+        # req: 5.1-6 5.1-7
+        if self._buffer:
+            raise PeerViolation(Violation.NOT_ALIGNED)
+        return Aligned()
+
+
+class RecordReader:
+    """Turns octets from the transport into records."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._position = 0
+        self._protection: Protection | None = None
+        self._sequence = 0
+        self.accepts_change_cipher_spec = False
+        """Whether the compatibility record is dropped now, or an error (RFC 9846 §5)."""
+        self.plaintext_limit = MAX_PLAINTEXT + 1
+        """Octets of TLSInnerPlaintext that we take: record_size_limit (RFC 8449)."""
+        self.early_data_to_skip = 0
+        """Octets of rejected early data that may still be passed over (RFC 9846 §4.3.10)."""
+
+    @property
+    def epoch(self) -> Epoch:
+        """The epoch whose keys are in use."""
+        return Epoch.INITIAL if self._protection is None else self._protection.epoch
+
+    def feed(self, octets: bytes) -> None:
+        """Take what the transport delivered."""
+        if self._position:
+            del self._buffer[: self._position]
+            self._position = 0
+        self._buffer += octets
+
+    def rekey(self, protection: Protection, _proof: Aligned) -> None:
+        """From the next record on, use these keys, from sequence number 0."""
+        # req: 5.3-1
+        self._protection = protection
+        self._sequence = 0
+
+    def next_record(self) -> Record | None:
+        """The next record to act on, or None until more octets come; raises PeerViolation."""
+        while True:
+            raw = self._next_raw()
+            if raw is None:
+                return None
+            outer, body = raw
+            record = self._interpret(outer, body)
+            if record is not None:
+                return record
+
+    def _next_raw(self) -> tuple[ContentType, bytes] | None:
+        """One record as framed: its outer type and its body. Lengths are checked at once."""
+        # req: 5.1-19 5.2-5 5.1-17
+        start = self._position
+        if len(self._buffer) - start < RECORD_HEADER_SIZE:
+            return None
+        header = self._buffer[start : start + RECORD_HEADER_SIZE]
+        outer, length = ContentType(header[0]), header[3] << 8 | header[4]
+        if outer == ContentType.application_data:
+            if length > MAX_CIPHERTEXT:
+                raise PeerViolation(Violation.CIPHERTEXT_OVERFLOW, f"{length} octets")
+        elif length > MAX_PLAINTEXT:
+            raise PeerViolation(Violation.RECORD_OVERFLOW, f"{length} octets")
+        end = start + RECORD_HEADER_SIZE + length
+        if len(self._buffer) < end:
+            return None
+        self._position = end
+        return outer, bytes(self._buffer[start + RECORD_HEADER_SIZE : end])
+
+    def _interpret(self, outer: ContentType, body: bytes) -> Record | None:
+        if outer == ContentType.change_cipher_spec:
+            self._check_change_cipher_spec(body)
+            return None
+        if outer == ContentType.application_data:
+            return self._deprotect(body)
+        if self._protection is not None and not self._is_early_alert(outer):
+            raise PeerViolation(Violation.UNEXPECTED_RECORD, f"{outer} without protection")
+        if outer not in (ContentType.handshake, ContentType.alert):
+            raise PeerViolation(Violation.UNEXPECTED_RECORD, f"content type {outer}")
+        return _checked(Record(outer, body, Epoch.INITIAL))
+
+    def _is_early_alert(self, outer: ContentType) -> bool:
+        """A client may have to answer our first flight before it has keys (RFC 9846 A.1)."""
+        return (
+            outer == ContentType.alert
+            and self.epoch in (Epoch.EARLY, Epoch.HANDSHAKE)
+            and self._sequence == 0
+        )
+
+    def _check_change_cipher_spec(self, body: bytes) -> None:
+        # req: 5-1 5-2 5-3
+        if not self.accepts_change_cipher_spec:
+            raise PeerViolation(Violation.LATE_CHANGE_CIPHER_SPEC)
+        if body != b"\x01":
+            raise PeerViolation(Violation.BAD_CHANGE_CIPHER_SPEC)
+
+    def _deprotect(self, body: bytes) -> Record | None:
+        if self._protection is None:
+            if self._skips(body):
+                return None
+            raise PeerViolation(Violation.PREMATURE_APPLICATION_DATA, "no keys yet")
+        if self._sequence > MAX_SEQUENCE:
+            raise PeerViolation(Violation.SEQUENCE_EXHAUSTED)
+        additional_data = b"\x17\x03\x03" + len(body).to_bytes(2, "big")
+        inner = self._protection.aead.open(self._sequence, additional_data, body)
+        if inner is None:
+            if self._skips(body):
+                return None
+            raise PeerViolation(Violation.BAD_RECORD_MAC)
+        self._sequence += 1
+        self.early_data_to_skip = 0
+        return self._unpad(inner, self._protection.epoch)
+
+    def _skips(self, body: bytes) -> bool:
+        """Whether the record can be early data that was rejected; counts it if so."""
+        # req: 4.3.10-6
+        if not self.early_data_to_skip:
+            return False
+        overhead = 1 + 16
+        self.early_data_to_skip = max(0, self.early_data_to_skip - max(1, len(body) - overhead))
+        return True
+
+    def _unpad(self, inner: bytes, epoch: Epoch) -> Record:
+        # req: 5.4-5 5.4-6
+        if len(inner) > self.plaintext_limit:
+            raise PeerViolation(Violation.RECORD_OVERFLOW, f"{len(inner)} octets inside")
+        content = inner.rstrip(b"\0")
+        if not content:
+            raise PeerViolation(Violation.PADDING_ONLY)
+        content_type = ContentType(content[-1])
+        if content_type == ContentType.change_cipher_spec:
+            raise PeerViolation(Violation.BAD_CHANGE_CIPHER_SPEC, "protected")
+        if content_type not in _PROTECTED_TYPES:
+            raise PeerViolation(Violation.UNEXPECTED_RECORD, f"content type {content_type}")
+        return _checked(Record(content_type, content[:-1], epoch))
+
+
+_PROTECTED_TYPES: Final = frozenset(
+    (ContentType.handshake, ContentType.alert, ContentType.application_data)
+)
+
+
+def _checked(record: Record) -> Record:
+    """Only application data may be empty."""
+    # req: 5.1-9 5.4-4
+    if not record.fragment and record.content_type is not ContentType.application_data:
+        raise PeerViolation(Violation.EMPTY_FRAGMENT, str(record.content_type))
+    return record
+
+
+class RecordWriter:
+    """Turns content into records."""
+
+    def __init__(self, padding: int = 0) -> None:
+        """`padding`: protected records are filled up to a multiple of so many octets."""
+        self._protection: Protection | None = None
+        self._sequence = 0
+        self._padding = padding
+        self.plaintext_limit = MAX_PLAINTEXT + 1
+        """Octets of TLSInnerPlaintext that the peer takes."""
+        self.first_record_version = ProtocolVersion.TLS_1_0
+        """legacy_record_version of unprotected records: 0x0301 for a first ClientHello."""
+
+    @property
+    def epoch(self) -> Epoch:
+        """The epoch whose keys are in use."""
+        return Epoch.INITIAL if self._protection is None else self._protection.epoch
+
+    @property
+    def records_left(self) -> int:
+        """Records that the current keys may still protect (RFC 9846 §5.5)."""
+        if self._protection is None:
+            return MAX_SEQUENCE
+        return self._protection.suite.record_limit - self._sequence
+
+    def rekey(self, protection: Protection) -> None:
+        """From the next record on, use these keys, from sequence number 0."""
+        self._protection = protection
+        self._sequence = 0
+
+    def write(self, content_type: ContentType, content: bytes) -> bytes:
+        """The records that carry `content`; empty content makes one empty record."""
+        size = min(MAX_PLAINTEXT, self.plaintext_limit - 1)
+        if self._protection is None:
+            size = MAX_PLAINTEXT
+        if len(content) <= size:
+            return self._record(content_type, content)
+        return b"".join(
+            self._record(content_type, content[start : start + size])
+            for start in range(0, len(content), size)
+        )
+
+    def _record(self, content_type: ContentType, fragment: bytes) -> bytes:
+        protection = self._protection
+        if protection is None:
+            header = bytes((content_type,)) + self.first_record_version.to_bytes(2, "big")
+            return header + len(fragment).to_bytes(2, "big") + fragment
+        if self._sequence > MAX_SEQUENCE:
+            raise RuntimeError("record sequence numbers are used up")
+        # req: 5.4-2
+        inner = fragment + bytes((content_type,)) + bytes(self._pad(len(fragment) + 1))
+        header = b"\x17\x03\x03" + (len(inner) + protection.suite.tag_length).to_bytes(2, "big")
+        sealed = protection.aead.seal(self._sequence, header, inner)
+        self._sequence += 1
+        return header + sealed
+
+    def _pad(self, length: int) -> int:
+        """Octets of padding for an inner plaintext of `length` octets."""
+        if not self._padding:
+            return 0
+        return min(-length % self._padding, self.plaintext_limit - length)

@@ -1,0 +1,288 @@
+"""The presentation language (RFC 9846 §3): one declaration drives both directions.
+
+A structure is a frozen dataclass whose fields are annotated with the codec that reads and writes
+them. Inner lengths are always enforced: a vector is parsed inside its own bounds, and what is left
+over at the end of a structure is an error.
+
+    @dataclass(frozen=True, slots=True)
+    class KeyShareEntry(Struct):
+        group: Annotated[NamedGroup, Code(NamedGroup, 2)]
+        key_exchange: Annotated[bytes, Opaque(1, 2**16 - 1)]
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Annotated, Any, Generic, Self, TypeVar, get_args, get_origin, get_type_hints
+
+from tpmtls.codepoints import CodePoint
+from tpmtls.violations import PeerViolation, Violation
+
+T = TypeVar("T")
+
+
+class Reader:
+    """A cursor over octets that never reads past its end."""
+
+    __slots__ = ("data", "end", "position")
+
+    def __init__(self, data: bytes, position: int = 0, end: int | None = None) -> None:
+        self.data = data
+        self.position = position
+        self.end = len(data) if end is None else end
+
+    @property
+    def remaining(self) -> int:
+        """Octets left."""
+        return self.end - self.position
+
+    def _advance(self, count: int) -> int:
+        start = self.position
+        if count > self.end - start:
+            raise PeerViolation(Violation.TRUNCATED)
+        self.position = start + count
+        return start
+
+    def take(self, count: int) -> bytes:
+        """The next `count` octets."""
+        start = self._advance(count)
+        return self.data[start : self.position]
+
+    def uint(self, size: int) -> int:
+        """An unsigned integer of `size` octets, in network order."""
+        start = self._advance(size)
+        return int.from_bytes(self.data[start : self.position], "big")
+
+    def inner(self, count: int) -> Reader:
+        """A reader of the next `count` octets, which this one passes over."""
+        start = self._advance(count)
+        return Reader(self.data, start, self.position)
+
+    def finish(self, violation: Violation = Violation.TRAILING_DATA) -> None:
+        """Raise `violation` if octets are left."""
+        if self.position != self.end:
+            raise PeerViolation(violation, f"{self.remaining} octets")
+
+
+class Codec(ABC, Generic[T]):
+    """Reads and writes one type of the presentation language."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def read(self, reader: Reader) -> T:
+        """Take one value from `reader`; raises PeerViolation where it does not parse."""
+
+    @abstractmethod
+    def write(self, value: T, out: bytearray) -> None:
+        """Append the encoding of `value` to `out`; raises ValueError where it has none."""
+
+
+class Uint(Codec[int]):
+    """uint8, uint16, uint24 or uint32, by its size in octets (RFC 9846 §3.3)."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def read(self, reader: Reader) -> int:
+        return reader.uint(self.size)
+
+    def write(self, value: int, out: bytearray) -> None:
+        out += value.to_bytes(self.size, "big")
+
+
+C = TypeVar("C", bound=CodePoint)
+
+
+class Code(Codec[C]):
+    """An enumerated of `size` octets (RFC 9846 §3.5); unknown values are kept."""
+
+    __slots__ = ("enumeration", "size")
+
+    def __init__(self, enumeration: type[C], size: int) -> None:
+        self.enumeration = enumeration
+        self.size = size
+
+    def read(self, reader: Reader) -> C:
+        return self.enumeration(reader.uint(self.size))
+
+    def write(self, value: C, out: bytearray) -> None:
+        out += value.to_bytes(self.size, "big")
+
+
+class Fixed(Codec[bytes]):
+    """opaque name[size]."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def read(self, reader: Reader) -> bytes:
+        return reader.take(self.size)
+
+    def write(self, value: bytes, out: bytearray) -> None:
+        if len(value) != self.size:
+            raise ValueError(f"{len(value)} octets where {self.size} are due")
+        out += value
+
+
+class Rest(Codec[bytes]):
+    """Whatever is left: for fields whose length the context gives, such as Finished."""
+
+    __slots__ = ()
+
+    def read(self, reader: Reader) -> bytes:
+        return reader.take(reader.remaining)
+
+    def write(self, value: bytes, out: bytearray) -> None:
+        out += value
+
+
+class Bounded(Codec[T]):
+    """What all vectors share: a length prefix as wide as the upper bound needs (RFC 9846 §3.4)."""
+
+    __slots__ = ("maximum", "minimum", "prefix")
+
+    def __init__(self, minimum: int, maximum: int) -> None:
+        self.minimum = minimum
+        self.maximum = maximum
+        self.prefix = (maximum.bit_length() + 7) // 8
+
+    def read_length(self, reader: Reader) -> int:
+        """The length prefix, checked against the bounds."""
+        length = reader.uint(self.prefix)
+        if not self.minimum <= length <= self.maximum:
+            raise PeerViolation(
+                Violation.VECTOR_LENGTH, f"{length} octets, not {self.minimum}..{self.maximum}"
+            )
+        return length
+
+    def write_length(self, length: int, out: bytearray) -> None:
+        """The same, written."""
+        if not self.minimum <= length <= self.maximum:
+            raise ValueError(f"{length} octets, not {self.minimum}..{self.maximum}")
+        out += length.to_bytes(self.prefix, "big")
+
+
+class Opaque(Bounded[bytes]):
+    """opaque name<minimum..maximum>."""
+
+    __slots__ = ()
+
+    def read(self, reader: Reader) -> bytes:
+        return reader.take(self.read_length(reader))
+
+    def write(self, value: bytes, out: bytearray) -> None:
+        self.write_length(len(value), out)
+        out += value
+
+
+class Vector(Bounded[tuple[T, ...]]):
+    """T name<minimum..maximum>, the bounds in octets."""
+
+    __slots__ = ("item",)
+
+    def __init__(self, item: Codec[T], minimum: int, maximum: int) -> None:
+        super().__init__(minimum, maximum)
+        self.item = item
+
+    def read(self, reader: Reader) -> tuple[T, ...]:
+        inner = reader.inner(self.read_length(reader))
+        items = []
+        while inner.remaining:
+            items.append(self.item.read(inner))
+        return tuple(items)
+
+    def write(self, value: tuple[T, ...], out: bytearray) -> None:
+        start = len(out)
+        out += bytes(self.prefix)
+        for item in value:
+            self.item.write(item, out)
+        length = len(out) - start - self.prefix
+        self.write_length(length, prefix := bytearray())
+        out[start : start + self.prefix] = prefix
+
+
+class Struct:
+    """Base of every structure: a frozen dataclass, its fields annotated with codecs."""
+
+    __slots__ = ()
+
+    def encode(self) -> bytes:
+        """The octets of this structure."""
+        out = bytearray()
+        self.write(out)
+        return bytes(out)
+
+    def write(self, out: bytearray) -> None:
+        """Append the octets of this structure to `out`."""
+        for name, codec in fields_of(type(self)):
+            codec.write(getattr(self, name), out)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        """Take one such structure from `reader`; an error names the field that it is in."""
+        values = []
+        for name, codec in fields_of(cls):
+            try:
+                values.append(codec.read(reader))
+            except PeerViolation as error:
+                detail = f": {error.detail}" if error.detail else ""
+                raise PeerViolation(error.violation, f"{cls.__name__}.{name}{detail}") from None
+        return cls(*values)
+
+    @classmethod
+    def decode(cls, data: bytes, trailing: Violation = Violation.TRAILING_DATA) -> Self:
+        """Parse all of `data`; octets left over are the violation `trailing`."""
+        reader = Reader(data)
+        value = cls.read(reader)
+        reader.finish(trailing)
+        return value
+
+
+S = TypeVar("S", bound=Struct)
+
+
+class Nested(Codec[S]):
+    """A structure as the field or the vector item of another."""
+
+    __slots__ = ("structure",)
+
+    def __init__(self, structure: type[S]) -> None:
+        self.structure = structure
+
+    def read(self, reader: Reader) -> S:
+        return self.structure.read(reader)
+
+    def write(self, value: S, out: bytearray) -> None:
+        value.write(out)
+
+
+_FIELDS: dict[type, tuple[tuple[str, Codec[Any]], ...]] = {}
+
+
+def fields_of(structure: type[Struct]) -> tuple[tuple[str, Codec[Any]], ...]:
+    """The fields of `structure` in their order on the wire, each with its codec."""
+    fields = _FIELDS.get(structure)
+    if fields is None:
+        fields = _FIELDS[structure] = tuple(_declared_fields(structure))
+    return fields
+
+
+def _declared_fields(structure: type[Struct]) -> Iterator[tuple[str, Codec[Any]]]:
+    for name, hint in get_type_hints(structure, include_extras=True).items():
+        if get_origin(hint) is Annotated:
+            yield name, get_args(hint)[1]
+        elif isinstance(hint, type) and issubclass(hint, Struct):
+            yield name, Nested(hint)
+
+
+Uint8 = Annotated[int, Uint(1)]
+Uint16 = Annotated[int, Uint(2)]
+Uint32 = Annotated[int, Uint(4)]
+Opaque8 = Annotated[bytes, Opaque(0, 2**8 - 1)]
+Opaque16 = Annotated[bytes, Opaque(0, 2**16 - 1)]
