@@ -21,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.selection or unknown:
         print("coverage: not judged, only a part of the tests ran")
         return 0
+    if not options.report.exists():
+        print(f"coverage: {options.report} is not there: no test ran, or none imported the package")
+        return 1
     totals = json.loads(options.report.read_text())["totals"]
     short = False
     for what, covered, number in (

@@ -35,3 +35,8 @@ def test_branches_are_not_hidden_among_lines(
 
 def test_a_part_of_the_tests_is_not_judged(report: Path) -> None:
     assert covered.main([str(report), "--at-least", "95", "tests/unit", "-k", "record"]) == 0
+
+
+def test_no_report_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert covered.main([str(tmp_path / "coverage.json"), "--at-least", "95"]) == 1
+    assert "is not there" in capsys.readouterr().out

@@ -52,11 +52,17 @@ alone_and_in_parallel = pytest.mark.parametrize(
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return pytester.runpytest_subprocess("-p", "tests.table", "--table", *arguments)
+    """In a process of its own only where xdist's workers must find the plugin by its name."""
+    if arguments:
+        return pytester.runpytest_subprocess(
+            "-p", "xdist", "-p", "tests.table", "--table", *arguments
+        )
+    return pytester.runpytest_inprocess("--table", plugins=[table])
 
 
 @pytest.fixture(autouse=True)
-def _importable(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def _pytest_of_its_own(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take a second each to load
     monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath))
 
 
@@ -109,7 +115,7 @@ def test_dots_where_there_is_no_terminal(pytester: pytest.Pytester) -> None:
 
 def test_without_the_option_pytest_is_as_ever(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
-    result = pytester.runpytest_subprocess("-p", "tests.table")
+    result = pytester.runpytest_inprocess(plugins=[table])
     result.stdout.no_re_match_line(r"what +against")
     result.stdout.re_match_lines([r"=+ test session starts =+", r".*\.\.s\.\.\. +\[100%\]"])
 
