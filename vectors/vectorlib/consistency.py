@@ -40,6 +40,7 @@ class Context:
         """Every secret that another may be derived from, by name."""
         trace = self.trace
         known = trace.secrets() | {"zero": bytes(len(kdf.digest(trace.hash, b"")))}
+        known.pop("resumption_psk", None)  # must come from the trace that is resumed
         if self.resumed is not None:
             known["resumption_psk"] = self.resumed.secrets()["new_resumption_psk"]
         return known
@@ -87,9 +88,9 @@ def _structure(context: Context) -> _Found:
     yield from _must(
         "negotiated", trace.data["negotiated"] == negotiated(trace), "not what the messages say"
     )
-    yield from _must(
-        "resumes", (trace.data["resumes"] is None) == (context.resumed is None), "no such trace"
-    )
+    resumes = "psk_resumption" in trace.data["negotiated"]["features"]
+    tied = (trace.data["resumes"] is not None) == (context.resumed is not None) == resumes
+    yield from _must("resumes", tied, "a PSK is used if and only if another trace is resumed")
 
 
 def _expected_secrets(trace: Trace) -> set[str]:

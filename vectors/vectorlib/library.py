@@ -44,12 +44,10 @@ def load_trace(name: str) -> Trace:
     return Trace(load(name))
 
 
-def sums(root: Path = ROOT) -> str:
+def sums() -> str:
     """What SHA256SUMS must say; `sha256sum -c SHA256SUMS` reads it too."""
-    return "".join(
-        f"{hashlib.sha256((root / path).read_bytes()).hexdigest()}  {path}\n"
-        for path in sorted(PATHS.values())
-    )
+    digests = {path: hashlib.sha256((ROOT / path).read_bytes()) for path in sorted(PATHS.values())}
+    return "".join(f"{digest.hexdigest()}  {path}\n" for path, digest in digests.items())
 
 
 @dataclass
