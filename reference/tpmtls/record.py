@@ -137,18 +137,17 @@ class RecordReader:
             raw = self._next_raw()
             if raw is None:
                 return None
-            outer, body = raw
-            record = self._interpret(outer, body)
+            record = self._interpret(*raw)
             if record is not None:
                 return record
 
-    def _next_raw(self) -> tuple[ContentType, bytes] | None:
-        """One record as framed: its outer type and its body. Lengths are checked at once."""
+    def _next_raw(self) -> tuple[bytes, bytes] | None:
+        """One record as framed: its header and its body. Lengths are checked at once."""
         # req: 5.1-19 5.2-5 5.1-17
         start = self._position
         if len(self._buffer) - start < RECORD_HEADER_SIZE:
             return None
-        header = self._buffer[start : start + RECORD_HEADER_SIZE]
+        header = bytes(self._buffer[start : start + RECORD_HEADER_SIZE])
         outer, length = ContentType(header[0]), header[3] << 8 | header[4]
         if outer == ContentType.application_data:
             if length > MAX_CIPHERTEXT:
@@ -159,14 +158,15 @@ class RecordReader:
         if len(self._buffer) < end:
             return None
         self._position = end
-        return outer, bytes(self._buffer[start + RECORD_HEADER_SIZE : end])
+        return header, bytes(self._buffer[start + RECORD_HEADER_SIZE : end])
 
-    def _interpret(self, outer: ContentType, body: bytes) -> Record | None:
+    def _interpret(self, header: bytes, body: bytes) -> Record | None:
+        outer = ContentType(header[0])
         if outer == ContentType.change_cipher_spec:
             self._check_change_cipher_spec(body)
             return None
         if outer == ContentType.application_data:
-            return self._deprotect(body)
+            return self._deprotect(header, body)
         if self._protection is not None and not self._is_early_alert(outer):
             raise PeerViolation(Violation.UNEXPECTED_RECORD, f"{outer} without protection")
         if outer not in (ContentType.handshake, ContentType.alert):
@@ -188,15 +188,15 @@ class RecordReader:
         if body != b"\x01":
             raise PeerViolation(Violation.BAD_CHANGE_CIPHER_SPEC)
 
-    def _deprotect(self, body: bytes) -> Record | None:
+    def _deprotect(self, header: bytes, body: bytes) -> Record | None:
+        # req: E-2
         if self._protection is None:
             if self._skips(body):
                 return None
             raise PeerViolation(Violation.PREMATURE_APPLICATION_DATA, "no keys yet")
         if self._sequence > MAX_SEQUENCE:
             raise PeerViolation(Violation.SEQUENCE_EXHAUSTED)
-        additional_data = b"\x17\x03\x03" + len(body).to_bytes(2, "big")
-        inner = self._protection.aead.open(self._sequence, additional_data, body)
+        inner = self._protection.aead.open(self._sequence, header, body)
         if inner is None:
             if self._skips(body):
                 return None
@@ -300,6 +300,8 @@ class RecordWriter:
 
     def _pad(self, length: int) -> int:
         """Octets of padding for an inner plaintext of `length` octets."""
+        # req: 5.4-7
         if not self._padding:
             return 0
-        return min(-length % self._padding, self.plaintext_limit - length)
+        limit = min(MAX_PLAINTEXT + 1, self.plaintext_limit)
+        return min(-length % self._padding, limit - length)
