@@ -91,7 +91,14 @@ class Uint(Codec[int]):
         return reader.uint(self.size)
 
     def write(self, value: int, out: bytearray) -> None:
-        out += value.to_bytes(self.size, "big")
+        out += _uint(value, self.size)
+
+
+def _uint(value: int, size: int) -> bytes:
+    try:
+        return value.to_bytes(size, "big")
+    except OverflowError:
+        raise ValueError(f"{value} is no unsigned integer of {size} octets") from None
 
 
 C = TypeVar("C", bound=CodePoint)
@@ -110,7 +117,7 @@ class Code(Codec[C]):
         return self.enumeration(reader.uint(self.size))
 
     def write(self, value: C, out: bytearray) -> None:
-        out += value.to_bytes(self.size, "big")
+        out += _uint(value, self.size)
 
 
 class Fixed(Codec[bytes]):

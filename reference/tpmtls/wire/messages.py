@@ -22,6 +22,7 @@ from tpmtls.wire.codec import (
     Opaque,
     Opaque8,
     Opaque16,
+    Reader,
     Rest,
     Struct,
     Uint8,
@@ -214,7 +215,10 @@ MESSAGES: Final[dict[HandshakeType, type[HandshakeMessage]]] = {
 def decode_message(octets: bytes) -> HandshakeMessage:
     """Parse one whole message, header included; raises PeerViolation."""
     # req: 4.2.3-12
-    msg_type, body = HandshakeType(octets[0]), octets[HEADER_SIZE:]
+    reader = Reader(octets)
+    msg_type = HandshakeType(reader.uint(1))
+    body = reader.take(reader.uint(3))
+    reader.finish()
     structure = MESSAGES.get(msg_type)
     if structure is None:
         raise PeerViolation(Violation.UNEXPECTED_MESSAGE, f"handshake type {msg_type}")
