@@ -139,7 +139,9 @@ def _private_key(group: NamedGroup, entropy: Entropy) -> _Private:
         return _X25519Private(entropy)
     if group is NamedGroup.x448:
         return _X448Private(entropy)
-    return _HybridPrivate(entropy)
+    if group is NamedGroup.X25519MLKEM768:
+        return _HybridPrivate(entropy)
+    raise BackendError(f"{group} is not a group of this backend")
 
 
 class SoftwareKeyShare(KeyShare):

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import (
     rsa,
 )
 
-from tpmtls.algorithms import SCHEMES, HashAlgorithm, KeyType, SchemeParameters
+from tpmtls.algorithms import SCHEMES, KeyType, SchemeParameters
 from tpmtls.backends.base import Signer
 from tpmtls.codepoints import SignatureScheme
 from tpmtls.violations import ConfigurationError
@@ -64,18 +64,22 @@ class SoftwareSigner(Signer):
             for row in SCHEMES.values()
             if row.key_type in types and row.signs_handshakes and _fits(key, row)
         )
+        if not self.schemes:
+            raise ConfigurationError(f"an RSA key of {key.key_size} bits is too short for TLS 1.3")
 
     def sign(self, scheme: SignatureScheme, data: bytes) -> bytes:
-        parameters = SCHEMES[scheme]
+        # req: 4.5.2-6
+        if scheme not in self.schemes:
+            raise ConfigurationError(f"{scheme} is not for this key")
+        signature: bytes
+        if (hash_algorithm := SCHEMES[scheme].hash) is None:
+            signature = self._key.sign(data)
+            return signature
+        algorithm = HASHES[hash_algorithm.name]
         if isinstance(self._key, rsa.RSAPrivateKey):
-            algorithm = HASHES[_hash(parameters).name]
             return self._key.sign(data, pss_padding(algorithm), algorithm)
-        if isinstance(self._key, ec.EllipticCurvePrivateKey):
-            algorithm = HASHES[_hash(parameters).name]
-            return self._key.sign(
-                data, ec.ECDSA(algorithm, deterministic_signing=self._deterministic)
-            )
-        signature: bytes = self._key.sign(data)
+        ecdsa = ec.ECDSA(algorithm, deterministic_signing=self._deterministic)
+        signature = self._key.sign(data, ecdsa)
         return signature
 
 
@@ -94,12 +98,6 @@ def pss_padding(algorithm: hashes.HashAlgorithm) -> padding.PSS:
     """RSASSA-PSS as TLS has it: MGF1 and salt of the digest's length."""
     # req: 4.3.3-7 4.3.3-9
     return padding.PSS(padding.MGF1(algorithm), algorithm.digest_size)
-
-
-def _hash(parameters: SchemeParameters) -> HashAlgorithm:
-    if parameters.hash is None:
-        raise ConfigurationError(f"{parameters.scheme} is not for this key")
-    return parameters.hash
 
 
 def _fits(key: object, parameters: SchemeParameters) -> bool:
