@@ -291,6 +291,12 @@ class Violation(Enum):
         "a CertificateRequest has no signature_algorithms",
     )
     DUPLICATE_OID_FILTER = Alert.illegal_parameter, "4.3.5-7", "oid_filters names an OID twice"
+    OID_FILTER_ANY_USAGE = (
+        Alert.illegal_parameter,
+        "4.3.5-8",
+        "oid_filters asks for anyExtendedKeyUsage",
+    )
+    OID_FILTER_VALUES = Alert.decode_error, "6-9", "a value in oid_filters is malformed"
     SCHEME_NOT_OFFERED = (
         Alert.illegal_parameter,
         "4.5.2-4",
