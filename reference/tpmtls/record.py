@@ -130,6 +130,7 @@ class RecordReader:
         # req: 5.3-1
         self._protection = protection
         self._sequence = 0
+        self.early_data_to_skip = 0
 
     def next_record(self) -> Record | None:
         """The next record to act on, or None until more octets come; raises PeerViolation."""
@@ -216,7 +217,8 @@ class RecordReader:
 
     def _unpad(self, inner: bytes, epoch: Epoch) -> Record:
         # req: 5.4-5 5.4-6
-        if len(inner) > self.plaintext_limit:
+        limit = MAX_PLAINTEXT + 1 if epoch is Epoch.EARLY else self.plaintext_limit
+        if len(inner) > limit:
             raise PeerViolation(Violation.RECORD_OVERFLOW, f"{len(inner)} octets inside")
         content = inner.rstrip(b"\0")
         if not content:
@@ -252,7 +254,7 @@ class RecordWriter:
         self._padding = padding
         self.plaintext_limit = MAX_PLAINTEXT + 1
         """Octets of TLSInnerPlaintext that the peer takes."""
-        self.first_record_version = ProtocolVersion.TLS_1_0
+        self.unprotected_version = ProtocolVersion.TLS_1_0
         """legacy_record_version of unprotected records: 0x0301 for a first ClientHello."""
 
     @property
@@ -260,23 +262,28 @@ class RecordWriter:
         """The epoch whose keys are in use."""
         return Epoch.INITIAL if self._protection is None else self._protection.epoch
 
-    @property
-    def records_left(self) -> int:
-        """Records that the current keys may still protect (RFC 9846 §5.5)."""
+    def records_left(self, limit: int | None) -> int:
+        """Records that the current keys may still protect (RFC 9846 §5.5), or a lower `limit`."""
         if self._protection is None:
             return MAX_SEQUENCE
-        return self._protection.suite.record_limit - self._sequence
+        most = self._protection.suite.record_limit
+        return (most if limit is None else min(limit, most)) - self._sequence
 
-    def rekey(self, protection: Protection) -> None:
-        """From the next record on, use these keys, from sequence number 0."""
+    @property
+    def fragment_size(self) -> int:
+        """Octets of content that go into one record."""
+        if self._protection is None:
+            return MAX_PLAINTEXT
+        return min(MAX_PLAINTEXT, self.plaintext_limit - 1)
+
+    def rekey(self, protection: Protection | None) -> None:
+        """From the next record on, use these keys, from sequence number 0; None uses none."""
         self._protection = protection
         self._sequence = 0
 
     def write(self, content_type: ContentType, content: bytes) -> bytes:
         """The records that carry `content`; empty content makes one empty record."""
-        size = min(MAX_PLAINTEXT, self.plaintext_limit - 1)
-        if self._protection is None:
-            size = MAX_PLAINTEXT
+        size = self.fragment_size
         if len(content) <= size:
             return self._record(content_type, content)
         return b"".join(
@@ -287,7 +294,7 @@ class RecordWriter:
     def _record(self, content_type: ContentType, fragment: bytes) -> bytes:
         protection = self._protection
         if protection is None:
-            header = bytes((content_type,)) + self.first_record_version.to_bytes(2, "big")
+            header = bytes((content_type,)) + self.unprotected_version.to_bytes(2, "big")
             return header + len(fragment).to_bytes(2, "big") + fragment
         if self._sequence > MAX_SEQUENCE:
             raise RuntimeError("record sequence numbers are used up")

@@ -57,6 +57,15 @@ class Transcript:
         running.update(partial)
         return running.digest()
 
+    def preview(self, algorithm: HashAlgorithm, partial: bytes) -> bytes:
+        """The hash of what was added and of `partial`; by `algorithm` while none is selected.
+
+        For binders: a PSK's hash is known before the cipher suite is (RFC 9846 §4.3.11.2).
+        """
+        if self._running is None:
+            return algorithm.digest(self._pending + partial)
+        return self.digest(partial)
+
     def fork(self) -> Transcript:
         """A copy that goes its own way: post-handshake authentication starts from one."""
         other = Transcript()

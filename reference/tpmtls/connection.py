@@ -1,0 +1,462 @@
+"""The sans-IO connection: octets from the peer in, events and octets for the peer out.
+
+connection.receive_data(octets)         # may raise TlsError; an alert is then ready to be sent
+for event in connection.events(): ...
+transport.write(connection.data_to_send())
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import fields, is_dataclass
+from typing import Any, Final
+
+from tpmtls.backends.base import Backend, Secret
+from tpmtls.backends.software import SoftwareBackend
+from tpmtls.codepoints import AlertDescription, AlertLevel, ContentType, ProtocolVersion
+from tpmtls.config import ClientConfig, Config, ServerConfig
+from tpmtls.events import (
+    ApplicationData,
+    ConnectionClosed,
+    EarlyData,
+    Event,
+    HandshakeCanceled,
+    HandshakeCompleted,
+)
+from tpmtls.handshake import client, server
+from tpmtls.handshake.machine import (
+    AcceptChangeCipherSpec,
+    Action,
+    Context,
+    Emit,
+    LimitRecords,
+    ProvideExporter,
+    RekeyRead,
+    RekeyWrite,
+    Send,
+    SendChangeCipherSpec,
+    SkipEarlyData,
+    State,
+    Step,
+    Table,
+    advance,
+)
+from tpmtls.handshake.post_handshake import (
+    MAX_PENDING_REQUESTS,
+    Connected,
+    ServerConnected,
+    request_certificate,
+    send_key_update,
+    send_ticket,
+)
+from tpmtls.key_schedule import KeySchedule, export
+from tpmtls.record import (
+    CHANGE_CIPHER_SPEC_RECORD,
+    Epoch,
+    MessageAssembler,
+    Record,
+    RecordReader,
+    RecordWriter,
+)
+from tpmtls.violations import (
+    BackendError,
+    ConnectionStateError,
+    PeerAlert,
+    PeerViolation,
+    TlsError,
+    TruncationError,
+    Violation,
+)
+from tpmtls.wire.messages import Alert, decode_message
+
+logger = logging.getLogger("tpmtls")
+
+_CLOSURE_ALERTS: Final = (AlertDescription.close_notify, AlertDescription.user_canceled)
+_KEY_UPDATE_MARGIN: Final = 4
+"""Records kept back under a key for the KeyUpdate that replaces it, and for alerts."""
+
+
+class Connection:
+    """What client and server share. Not safe for use by several threads at once."""
+
+    _table: Table
+
+    def __init__(self, config: Config, backend: Backend | None) -> None:
+        self.config = config
+        self.backend = SoftwareBackend(config.entropy) if backend is None else backend
+        self.info: HandshakeCompleted | None = None
+        """What was negotiated, once the handshake is complete."""
+        self.peer_closed = False
+        """Whether the peer's close_notify has come."""
+        self.closed = False
+        """Whether we can send no more: we sent close_notify, or the connection failed."""
+        self._state: State
+        self._reader = RecordReader()
+        self._writer = RecordWriter(config.record_padding)
+        self._assembler = MessageAssembler()
+        self._events: deque[Event] = deque()
+        self._outgoing = bytearray()
+        self._handshake_octets = bytearray()
+        self._early_data_received = 0
+        self._exporters: dict[bool, Secret] = {}
+        self._failure: TlsError | None = None
+
+    # -- the transport's side ----------------------------------------------------------------------
+
+    def receive_data(self, octets: bytes) -> None:
+        """Take octets from the transport; b"" says that it has ended.
+
+        Raises PeerViolation, PeerAlert, CertificateError, TruncationError or BackendError; the
+        connection is dead then, its secrets forgotten, and the alert for the peer is in
+        `data_to_send`. Raises the same error again when called again.
+        """
+        # req: 6.1-1 6.1-9 6.2-1 6.2-3
+        if self._failure is not None:
+            raise self._failure
+        if self.peer_closed:
+            return
+        try:
+            if not octets:
+                raise TruncationError("the transport ended before close_notify")
+            self._reader.feed(octets)
+            self._handle_records()
+        except TlsError as error:
+            self._fail(error)
+            raise
+        except Exception as error:
+            self._fail(BackendError(f"internal error: {type(error).__name__}"))
+            raise
+
+    def data_to_send(self) -> bytes:
+        """The octets that the transport is to send now."""
+        octets = bytes(self._outgoing)
+        self._outgoing.clear()
+        return octets
+
+    # -- the user's side ---------------------------------------------------------------------------
+
+    def events(self) -> list[Event]:
+        """What has happened since the last call."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    @property
+    def handshake_complete(self) -> bool:
+        """Whether both Finished messages are verified."""
+        return self.info is not None
+
+    @property
+    def can_send(self) -> bool:
+        """Whether application data can be sent now.
+
+        A server can from its Finished on: to a peer that has not proved anything yet.
+        """
+        return not self.closed and self._writer.epoch is Epoch.APPLICATION
+
+    def send_data(self, data: bytes) -> None:
+        """Send application data, of any length; raises ConnectionStateError where it cannot be.
+
+        A KeyUpdate goes first where the peer asked for one, or where the key has been used enough.
+        """
+        # req: 4.7.3-5 5.1-22 5.5-1
+        if not self.can_send:
+            raise self._failure or ConnectionStateError("application data cannot be sent now")
+        if isinstance(self._state, Connected) and self._state.update_owed:
+            self._take(send_key_update(self._state, request_peer=False))
+        size = self._writer.fragment_size
+        view = memoryview(data)
+        for start in range(0, max(len(data), 1), size):
+            self._renew_keys()
+            self._write(ContentType.application_data, bytes(view[start : start + size]))
+
+    def update_keys(self, *, request_peer: bool = False) -> None:
+        """Send a KeyUpdate; `request_peer` asks the peer for one of its own."""
+        self._take(send_key_update(self._connected("update keys"), request_peer=request_peer))
+
+    def export_keying_material(self, label: str, context: bytes, length: int) -> bytes:
+        """`length` octets from the exporter_secret (RFC 9846 §7.5)."""
+        # req: 7.5-1
+        if not self.handshake_complete:
+            raise ConnectionStateError("there is no exporter before the handshake is complete")
+        return self._export(label, context, length, early=False)
+
+    def export_early_keying_material(self, label: str, context: bytes, length: int) -> bytes:
+        """`length` octets from the early_exporter_secret: they may be the same in a replay."""
+        # req: 7.5-2
+        return self._export(label, context, length, early=True)
+
+    def close(self) -> None:
+        """Send close_notify; the other direction stays open (RFC 9846 §6.1)."""
+        # req: 6.1-7
+        if not self.closed:
+            self._alert(AlertDescription.close_notify)
+            self.closed = True
+
+    def cancel(self) -> None:
+        """Give up the handshake: user_canceled, then close_notify."""
+        # req: 6.1-3
+        if not self.closed:
+            self._alert(AlertDescription.user_canceled)
+            self.close()
+
+    def abort(self, description: AlertDescription = AlertDescription.general_error) -> None:
+        """End the connection at once with an error alert."""
+        if self._failure is None:
+            error = TlsError(f"aborted by us with {description}")
+            error.alert = description
+            self._fail(error)
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def _handle_records(self) -> None:
+        while (record := self._reader.next_record()) is not None:
+            self._handle(record)
+            if self.peer_closed:
+                return
+
+    def _handle(self, record: Record) -> None:
+        # req: 5.1-3 5.1-4 5-5
+        if record.content_type is ContentType.handshake:
+            self._assembler.add(record.fragment)
+            while (octets := self._assembler.next_message()) is not None:
+                self._take(advance(self._table, self._state, decode_message(octets), octets))
+            return
+        if not self._assembler.is_empty:
+            raise PeerViolation(Violation.INTERLEAVED, str(record.content_type))
+        if record.content_type is ContentType.alert:
+            self._handle_alert(record.fragment)
+        else:
+            self._handle_application_data(record)
+
+    def _handle_application_data(self, record: Record) -> None:
+        # req: 4.7.1-19
+        reads = self._state.reads
+        if reads == "early data":
+            self._early_data_received += len(record.fragment)
+            if self._early_data_received > self._early_data_allowed:
+                raise PeerViolation(Violation.TOO_MUCH_EARLY_DATA)
+            self._events.append(EarlyData(record.fragment))
+        elif reads == "application data":
+            if record.fragment:
+                self._events.append(ApplicationData(record.fragment))
+        else:
+            raise PeerViolation(Violation.PREMATURE_APPLICATION_DATA, self._state.name)
+
+    @property
+    def _early_data_allowed(self) -> int:
+        return 0
+
+    def _handle_alert(self, fragment: bytes) -> None:
+        # req: 5.1-10 5.1-11 5.1-12 6-2 6-3 6-7 6-8 6.1-4 6.2-6
+        if len(fragment) != 2:
+            raise PeerViolation(Violation.MALFORMED_ALERT, f"{len(fragment)} octets")
+        description = Alert.decode(fragment).description
+        logger.debug("alert received: %s", description)
+        if description is AlertDescription.close_notify:
+            self.peer_closed = True
+            self._events.append(ConnectionClosed())
+        elif description is AlertDescription.user_canceled:
+            self._events.append(HandshakeCanceled())
+        else:
+            raise PeerAlert(description)
+
+    # -- steps -------------------------------------------------------------------------------------
+
+    def _take(self, step: Step) -> None:
+        self._state = step.state
+        for action in step.actions:
+            self._perform(action)
+        self._flush()
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Send():
+                self._handshake_octets += action.octets
+            case RekeyWrite():
+                self._flush()
+                self._writer.rekey(action.protection)
+            case RekeyRead():
+                self._reader.rekey(action.protection, self._assembler.aligned())
+            case SendChangeCipherSpec():
+                self._flush()
+                self._outgoing += CHANGE_CIPHER_SPEC_RECORD
+            case LimitRecords():
+                self._writer.plaintext_limit = action.write
+                self._reader.plaintext_limit = action.read
+            case AcceptChangeCipherSpec():
+                self._reader.accepts_change_cipher_spec = action.accept
+            case SkipEarlyData():
+                self._reader.early_data_to_skip = action.limit
+            case ProvideExporter():
+                self._exporters[action.early] = action.secret
+            case Emit():
+                if isinstance(action.event, HandshakeCompleted):
+                    self.info = action.event
+                self._events.append(action.event)
+
+    def _flush(self) -> None:
+        """Write the handshake messages that wait: before keys change, and after each step."""
+        # req: 5.1-8
+        if self._handshake_octets:
+            self._write(ContentType.handshake, bytes(self._handshake_octets))
+            self._handshake_octets.clear()
+
+    def _write(self, content_type: ContentType, content: bytes) -> None:
+        self._outgoing += self._writer.write(content_type, content)
+        self._writer.unprotected_version = ProtocolVersion.TLS_1_2
+
+    def _renew_keys(self) -> None:
+        """Start a KeyUpdate where the current key is near its limit (RFC 9846 §5.5)."""
+        # req: 5.3-2 5.5-1
+        left = self._writer.records_left(self.config.max_records_per_key)
+        if left > _KEY_UPDATE_MARGIN:
+            return
+        state = self._state
+        if isinstance(state, Connected):
+            self._take(send_key_update(state, request_peer=False))
+        if self._writer.records_left(None) <= _KEY_UPDATE_MARGIN:
+            raise ConnectionStateError("the key is used up and cannot be renewed: close")
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _alert(self, description: AlertDescription) -> None:
+        # req: 6.1-2 6-6
+        level = AlertLevel.warning if description in _CLOSURE_ALERTS else AlertLevel.fatal
+        logger.debug("alert sent: %s", description)
+        self._write(ContentType.alert, Alert(level, description).encode())
+
+    def _fail(self, error: TlsError) -> None:
+        """Send the error's alert if it has one, and forget everything."""
+        # req: 6-4 6.2-2 6.2-5
+        self._failure = error
+        self._handshake_octets.clear()
+        if error.alert is not None and not self.closed:
+            self._alert(error.alert)
+        self.closed = True
+        self._forget()
+
+    def _forget(self) -> None:
+        """Destroy every secret that the connection still holds."""
+        _destroy(self.backend, self._state)
+        self.backend.destroy(*self._exporters.values())
+        self._exporters.clear()
+
+    def _connected(self, purpose: str) -> Connected:
+        if self._failure is not None:
+            raise self._failure
+        if self.closed or not isinstance(self._state, Connected):
+            raise ConnectionStateError(f"cannot {purpose} now")
+        return self._state
+
+    def _export(self, label: str, context: bytes, length: int, *, early: bool) -> bytes:
+        secret = self._exporters.get(early)
+        if secret is None:
+            raise self._failure or ConnectionStateError("there is no such exporter")
+        octets = label.encode("ascii")
+        if not 0 < len(octets) <= 249 or not 0 < length <= 255 * secret.length:
+            raise ConnectionStateError("label or length is out of range for an exporter")
+        return export(self.backend, secret, octets, context, length)
+
+
+def _destroy(backend: Backend, value: Any) -> None:
+    """Destroy the secrets in a state, wherever they stand in it."""
+    if isinstance(value, Secret):
+        backend.destroy(value)
+    elif isinstance(value, KeySchedule):
+        value.close()
+    elif isinstance(value, tuple):
+        for item in value:
+            _destroy(backend, item)
+    elif is_dataclass(value) and not isinstance(value, type | Config | Context):
+        for field in fields(value):
+            _destroy(backend, getattr(value, field.name))
+
+
+class ClientConnection(Connection):
+    """The client's end. Its ClientHello is in `data_to_send` from the start.
+
+    `early_data=True` offers 0-RTT; ConfigurationError where no ticket or PSK permits it.
+    """
+
+    _table = client.CLIENT
+
+    def __init__(
+        self, config: ClientConfig, backend: Backend | None = None, *, early_data: bool = False
+    ) -> None:
+        super().__init__(config, backend)
+        step = client.start(Context(config, self.backend), early_data=early_data)
+        self._early_data_sent = 0
+        self._take(step)
+
+    @property
+    def early_data_limit(self) -> int:
+        """Octets of 0-RTT data that may still be sent."""
+        if self.closed or self._writer.epoch is not Epoch.EARLY:
+            return 0
+        state = self._state
+        if isinstance(state, client.WaitServerHello):
+            psks = state.offer.psks
+        elif isinstance(state, client.AfterServerHello):
+            psks = state.negotiated.offer.psks
+        else:
+            return 0
+        return psks[0].max_early_data - self._early_data_sent
+
+    @property
+    def early_data_accepted(self) -> bool | None:
+        """The server's decision; None while it is open, or where none was offered."""
+        if self.info is not None:
+            return self.info.early_data_accepted
+        state = self._state
+        negotiated = state.negotiated if isinstance(state, client.AfterServerHello) else None
+        return None if negotiated is None else negotiated.accepted_early_data
+
+    def send_early_data(self, data: bytes) -> None:
+        """Send 0-RTT data, which an attacker can replay; raises ConnectionStateError past the
+        limit. What the server rejects is not sent again.
+        """
+        # req: 4.3.10-15 5.5-2
+        if len(data) > self.early_data_limit:
+            raise self._failure or ConnectionStateError(
+                f"early data is limited to {self.early_data_limit} more octets now"
+            )
+        self._early_data_sent += len(data)
+        if data:
+            self._write(ContentType.application_data, data)
+
+
+class ServerConnection(Connection):
+    """The server's end."""
+
+    _table = server.SERVER
+
+    def __init__(self, config: ServerConfig, backend: Backend | None = None) -> None:
+        super().__init__(config, backend)
+        self._state = server.WaitClientHello(Context(config, self.backend))
+
+    def request_client_certificate(self) -> None:
+        """Ask the client to authenticate now (RFC 9846 §4.7.2).
+
+        Raises ConnectionStateError where the client did not say that it is willing.
+        """
+        # req: 4.3.6-1
+        state = self._connected("request a certificate")
+        if not isinstance(state, ServerConnected) or not state.allows_post_handshake_auth:
+            raise ConnectionStateError("the client does not offer post-handshake authentication")
+        if len(state.pending) >= MAX_PENDING_REQUESTS:
+            raise ConnectionStateError("too many certificate requests are unanswered")
+        self._take(request_certificate(state))
+
+    def send_tickets(self, count: int = 1) -> None:
+        """Send so many more session tickets; none where the client could not use them."""
+        for _ in range(count):
+            state = self._connected("send a ticket")
+            if isinstance(state, ServerConnected):
+                self._take(Step(*send_ticket(state)))
+
+    @property
+    def _early_data_allowed(self) -> int:
+        state = self._state
+        return state.max_early_data if isinstance(state, server.WaitEndOfEarlyData) else 0

@@ -1,0 +1,1 @@
+"""The handshake: states and their handlers, one module a concern; `machine` walks their table."""

@@ -1,0 +1,286 @@
+"""What a client offers: its ClientHello, the key shares and PSKs behind it, the binders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tpmtls.algorithms import SUITES, HashAlgorithm
+from tpmtls.backends.base import KeyShare
+from tpmtls.codepoints import (
+    CipherSuite,
+    ExtensionType,
+    NamedGroup,
+    NameType,
+    ProtocolVersion,
+    PskKeyExchangeMode,
+)
+from tpmtls.config import ClientConfig, ExternalPsk
+from tpmtls.events import PskKind
+from tpmtls.handshake.machine import Context
+from tpmtls.key_schedule import (
+    EXTERNAL_BINDER_KEY,
+    RESUMPTION_BINDER_KEY,
+    KeySchedule,
+    verify_data,
+)
+from tpmtls.tickets import SessionTicket
+from tpmtls.transcript import Transcript
+from tpmtls.violations import ConfigurationError
+from tpmtls.wire.extensions import (
+    CertificateAuthorities,
+    Cookie,
+    EarlyDataIndication,
+    ExtensionBody,
+    Extensions,
+    KeyShareClientHello,
+    KeyShareEntry,
+    OfferedPsks,
+    PostHandshakeAuth,
+    ProtocolNameList,
+    PskIdentity,
+    PskKeyExchangeModes,
+    RecordSizeLimit,
+    ServerName,
+    ServerNameList,
+    SignatureAlgorithms,
+    SignatureAlgorithmsCert,
+    SupportedGroups,
+    SupportedVersions,
+)
+from tpmtls.wire.messages import ClientHello
+
+SESSION_ID_SIZE = 32
+HYBRIDS = {NamedGroup.X25519MLKEM768: NamedGroup.x25519}
+"""A hybrid group, and the classical group worth a share of its own beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Psk:
+    """A PSK on offer: its Early Secret stands ready in `schedule`."""
+
+    identity: bytes
+    kind: PskKind
+    hash: HashAlgorithm
+    schedule: KeySchedule
+    ticket: SessionTicket | None = None
+    suite: CipherSuite | None = None
+    alpn: str | None = None
+    max_early_data: int = 0
+
+    def identity_at(self, now: float) -> PskIdentity:
+        """The PskIdentity; external PSKs have no age (RFC 9846 §4.3.11)."""
+        # req: 4.3.11-1
+        age = 0 if self.ticket is None else self.ticket.obfuscated_age(now)
+        return PskIdentity(self.identity, age)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A ClientHello as sent, and what is needed to act on the answer."""
+
+    hello: ClientHello
+    octets: bytes
+    shares: dict[NamedGroup, KeyShare]
+    psks: tuple[Psk, ...]
+    psk_modes: tuple[PskKeyExchangeMode, ...]
+    early_data: bool = False
+
+
+def make_offer(context: Context[ClientConfig], *, early_data: bool) -> Offer:
+    """The first ClientHello. `early_data` raises ConfigurationError where no PSK permits it."""
+    # req: 4.2.2-6 4.2.2-10 4.2.2-12 4.2.2-15
+    config = context.config
+    random = config.entropy(32)
+    session_id = config.entropy(SESSION_ID_SIZE) if config.middlebox_compatibility else b""
+    psks = _collect_psks(context, random)
+    if early_data and not (psks and psks[0].max_early_data):
+        raise ConfigurationError("early data needs a ticket or a PSK that permits it")
+    shares = {group: context.backend.key_share(group) for group in _share_groups(context)}
+    extensions = _extensions(context, shares, early_data=early_data)
+    hello = ClientHello(
+        ProtocolVersion.TLS_1_2,
+        random,
+        session_id,
+        tuple(suite for suite in config.suites if suite in context.backend.suites),
+        b"\0",
+        extensions,
+    )
+    return _complete(context, hello, shares, psks, Transcript(), early_data=early_data)
+
+
+def retry_offer(
+    context: Context[ClientConfig],
+    old: Offer,
+    suite: CipherSuite,
+    group: NamedGroup | None,
+    cookie: bytes | None,
+    transcript: Transcript,
+) -> Offer:
+    """The second ClientHello: the first with the changes of RFC 9846 §4.2.2 and no others.
+
+    `transcript` holds message_hash and the HelloRetryRequest.
+    """
+    # req: 4.2.2-2 4.2.4-11 4.3.2-2 4.3.8-16 4.3.10-7
+    shares = old.shares if group is None else {group: context.backend.key_share(group)}
+    extensions = old.hello.extensions.without(
+        ExtensionType.early_data, ExtensionType.pre_shared_key
+    ).replacing(_key_share(shares))
+    if cookie is not None:
+        extensions = Extensions((*extensions, Cookie(cookie)))
+    fitting = tuple(psk for psk in old.psks if psk.hash == SUITES[suite].hash)
+    for psk in old.psks:
+        if psk not in fitting:
+            psk.schedule.close()
+    hello = replace(old.hello, extensions=extensions)
+    return _complete(context, hello, shares, fitting, transcript, early_data=False)
+
+
+# -- parts -----------------------------------------------------------------------------------------
+
+
+def _collect_psks(context: Context[ClientConfig], random: bytes) -> tuple[Psk, ...]:
+    """The newest ticket for this server, if it can be used, then the external PSKs."""
+    config = context.config
+    ticket = _usable_ticket(config)
+    resumption = () if ticket is None else (_from_ticket(context, ticket, random),)
+    return resumption + tuple(_from_external(context, psk, random) for psk in config.psks)
+
+
+def _usable_ticket(config: ClientConfig) -> SessionTicket | None:
+    """A session is resumed only if it was verified as strictly as this connection is to be."""
+    # req: 4.7.1-6
+    if config.session_cache is None:
+        return None
+    now = config.clock()
+    ticket = config.session_cache.take(config.server_name or "", now)
+    if ticket is None or (config.verify and not ticket.verified):
+        return None
+    hashes = {SUITES[suite].hash for suite in config.suites}
+    return ticket if SUITES[ticket.suite].hash in hashes else None
+
+
+def _from_ticket(context: Context[ClientConfig], ticket: SessionTicket, random: bytes) -> Psk:
+    algorithm, backend = SUITES[ticket.suite].hash, context.backend
+    secret = backend.unwrap(ticket.psk, "PSK", algorithm)
+    schedule = KeySchedule(backend, algorithm, secret, context.observer(random))
+    backend.destroy(secret)
+    return Psk(
+        ticket.ticket,
+        "resumption",
+        algorithm,
+        schedule,
+        ticket,
+        ticket.suite,
+        ticket.alpn,
+        ticket.max_early_data,
+    )
+
+
+def _from_external(context: Context[ClientConfig], psk: ExternalPsk, random: bytes) -> Psk:
+    backend = context.backend
+    secret = backend.import_psk(psk.key, psk.hash)
+    schedule = KeySchedule(backend, psk.hash, secret, context.observer(random))
+    backend.destroy(secret)
+    return Psk(
+        psk.identity, "external", psk.hash, schedule, None, psk.suite, psk.alpn, psk.max_early_data
+    )
+
+
+def _offered_groups(context: Context[ClientConfig]) -> tuple[NamedGroup, ...]:
+    return tuple(group for group in context.config.groups if group in context.backend.groups)
+
+
+def _share_groups(context: Context[ClientConfig]) -> tuple[NamedGroup, ...]:
+    """The groups to send shares for: as configured, or the first and its classical half."""
+    groups, wanted = _offered_groups(context), context.config.key_shares
+    if wanted is not None:
+        return tuple(group for group in wanted if group in groups)
+    chosen = {groups[0], HYBRIDS.get(groups[0], groups[0])}
+    return tuple(group for group in groups if group in chosen)
+
+
+def _key_share(shares: dict[NamedGroup, KeyShare]) -> KeyShareClientHello:
+    return KeyShareClientHello(
+        tuple(KeyShareEntry(group, share.public) for group, share in shares.items())
+    )
+
+
+def _extensions(
+    context: Context[ClientConfig], shares: dict[NamedGroup, KeyShare], *, early_data: bool
+) -> Extensions:
+    """All but pre_shared_key, which comes last and needs the rest."""
+    # req: 4.3.1-1 4.3.3-2 4.3.9-1 4.3.10-1 4.5.1.2-8 9.2-3 9.2-4 9.2-5 9.2-6 9.2-8
+    config = context.config
+    bodies: list[ExtensionBody] = [SupportedVersions((ProtocolVersion.TLS_1_3,))]
+    if config.sni is not None:
+        name = ServerName(NameType.host_name, config.sni.encode("idna"))
+        bodies.append(ServerNameList((name,)))
+    bodies.append(SupportedGroups(_offered_groups(context)))
+    bodies.append(SignatureAlgorithms(config.signature_schemes))
+    if config.certificate_schemes != config.signature_schemes:
+        bodies.append(SignatureAlgorithmsCert(config.certificate_schemes))
+    if config.alpn:
+        bodies.append(ProtocolNameList(tuple(name.encode() for name in config.alpn)))
+    if config.record_size_limit is not None:
+        bodies.append(RecordSizeLimit(config.record_size_limit))
+    if config.post_handshake_auth:
+        bodies.append(PostHandshakeAuth())
+    if config.send_certificate_authorities:
+        bodies.append(CertificateAuthorities(config.trust_store.subjects))
+    if config.session_cache is not None or config.psks:
+        bodies.append(PskKeyExchangeModes(config.psk_modes))
+    bodies.append(_key_share(shares))
+    if early_data:
+        bodies.append(EarlyDataIndication())
+    return Extensions(bodies)
+
+
+# -- binders (RFC 9846 §4.3.11.2) ------------------------------------------------------------------
+
+
+def _complete(
+    context: Context[ClientConfig],
+    hello: ClientHello,
+    shares: dict[NamedGroup, KeyShare],
+    psks: tuple[Psk, ...],
+    transcript: Transcript,
+    *,
+    early_data: bool,
+) -> Offer:
+    """Add pre_shared_key with its binders, and encode. `transcript` holds what went before."""
+    if psks:
+        now = context.config.clock()
+        offered = OfferedPsks(
+            tuple(psk.identity_at(now) for psk in psks),
+            tuple(bytes(psk.hash.digest_size) for psk in psks),
+        )
+        hello = replace(hello, extensions=Extensions((*hello.extensions, offered)))
+    if context.config.arrange is not None:
+        hello = _arranged(context, hello)
+    octets = hello.to_octets()
+    offered_last = hello.extensions.get(OfferedPsks)
+    if offered_last is not None:
+        truncated = octets[: -offered_last.binders_size]
+        binders = tuple(_binder(psk, transcript, truncated) for psk in psks)
+        final = replace(offered_last, binders=binders)
+        hello = replace(hello, extensions=hello.extensions.replacing(final))
+        octets = hello.to_octets()
+    modes = hello.extensions.get(PskKeyExchangeModes)
+    return Offer(hello, octets, shares, psks, () if modes is None else modes.ke_modes, early_data)
+
+
+def _arranged(context: Context[ClientConfig], hello: ClientHello) -> ClientHello:
+    arrange = context.config.arrange
+    arranged = hello if arrange is None else arrange(hello)
+    if not isinstance(arranged, ClientHello):
+        raise ConfigurationError("arrange must return a message of the same type")
+    return arranged
+
+
+def _binder(psk: Psk, transcript: Transcript, truncated: bytes) -> bytes:
+    backend = psk.schedule.backend
+    row = RESUMPTION_BINDER_KEY if psk.kind == "resumption" else EXTERNAL_BINDER_KEY
+    binder_key = psk.schedule.derive(row)
+    binder = verify_data(backend, binder_key, transcript.preview(psk.hash, truncated))
+    backend.destroy(binder_key)
+    return binder
