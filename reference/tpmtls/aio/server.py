@@ -1,0 +1,168 @@
+"""A server that holds many connections in one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Final, Self
+
+from tpmtls.aio.transport import Below, TlsTransport
+from tpmtls.backends.base import Backend
+from tpmtls.config import ServerConfig
+from tpmtls.connection import ServerConnection
+from tpmtls.keylog import with_environment
+from tpmtls.violations import TlsError
+
+LIMIT: Final = 2**16
+"""Octets that a StreamReader holds before the peer has to wait."""
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[object]]
+Failed = Callable[[Exception, Any], object]
+
+
+class TlsServer:
+    """What `start_server` gives: `address`, `close`, `wait_closed`, `async with`."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        config: ServerConfig,
+        *,
+        backend: Backend | None,
+        failed: Failed | None,
+        limit: int,
+    ) -> None:
+        self._handler = handler
+        self._config = with_environment(config)
+        self._backend = backend
+        self._failed = failed
+        self._limit = limit
+        self._handshaking: set[TlsTransport] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._settled = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._listener: asyncio.Server
+
+    async def listen(self, host: str | None, port: int, backlog: int) -> None:
+        """Bind and accept from here on."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._accept, host, port, backlog=backlog)
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening sockets."""
+        return tuple(self._listener.sockets)
+
+    @property
+    def address(self) -> Any:
+        """Where the first of them listens."""
+        return self.sockets[0].getsockname()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        await self.wait_closed()
+
+    def close(self) -> None:
+        """Accept no more, cancel the handlers, and close what is open."""
+        self._listener.close()
+        self._closed.set()
+        for transport in self._handshaking:
+            transport.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Until `close` was called, and nothing is left of the connections."""
+        await self._closed.wait()
+        while self._handshaking:
+            self._settled.clear()
+            await self._settled.wait()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def serve_forever(self) -> None:
+        """Until this is cancelled, or the server closed; nothing is left of it then."""
+        try:
+            await self._closed.wait()
+        finally:
+            self.close()
+            await self.wait_closed()
+
+    def _accept(self) -> asyncio.Protocol:
+        reader = asyncio.StreamReader(limit=self._limit)
+        protocol = asyncio.StreamReaderProtocol(reader)
+
+        def ready(transport: TlsTransport, error: Exception | None) -> None:
+            self._handshaking.discard(transport)
+            self._settled.set()
+            if error is None:
+                loop = asyncio.get_running_loop()
+                writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+                task = loop.create_task(self._run(reader, writer))
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
+            else:
+                self._report(error, transport)
+
+        def make(raw: asyncio.Transport) -> TlsTransport:
+            connection = ServerConnection(self._config, self._backend)
+            transport = TlsTransport(connection, raw, protocol, ready)
+            self._handshaking.add(transport)
+            return transport
+
+        return Below(make)
+
+    async def _run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._handler(reader, writer)
+        except (TlsError, OSError) as error:
+            self._report(error, writer.transport)
+        finally:
+            writer.close()
+            with contextlib.suppress(TlsError, OSError):
+                await writer.wait_closed()
+
+    def _report(self, error: Exception, transport: asyncio.BaseTransport) -> None:
+        if self._failed is not None:
+            self._failed(error, transport.get_extra_info("peername"))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            task.get_loop().call_exception_handler(
+                {"message": "a connection's handler failed", "exception": error, "task": task}
+            )
+
+
+async def start_server(
+    handler: Handler,
+    host: str | None,
+    port: int,
+    config: ServerConfig,
+    *,
+    backend: Backend | None = None,
+    backlog: int = 1024,
+    failed: Failed | None = None,
+    limit: int = LIMIT,
+) -> TlsServer:
+    """Listen on (host, port), and await `handler(reader, writer)` for each client.
+
+    Host None stands for all interfaces, port 0 picks one, see `TlsServer.address`. A client that
+    does not complete the handshake within `config.handshake_timeout` is dropped. The connection is
+    closed when the handler returns. An error of one connection, in the handshake or in the handler,
+    goes to `failed(error, peer)` and ends that connection alone. Raises OSError where the address
+    cannot be had.
+    """
+    server = TlsServer(handler, config, backend=backend, failed=failed, limit=limit)
+    await server.listen(host, port, backlog)
+    return server
