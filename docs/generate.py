@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from tpmtls.handshake import client, server
@@ -58,7 +59,7 @@ def _graph() -> Iterator[str]:
     for stage, ikm in zip(stages, inputs, strict=True):
         yield f'    {stage.name}["HKDF-Extract = {stage.value}"]'
         yield f'    {stage.name}_IKM(["{ikm}"]) --> {stage.name}'
-    for above, below in zip(stages, stages[1:], strict=False):
+    for above, below in pairwise(stages):
         yield f'    {above.name} -- "derived" --> {below.name}'
     for number, row in enumerate(SCHEDULE):
         yield f'    {row.parent.name} -- "{row.label.decode()}" --> S{number}["{row.secret}"]'
@@ -89,7 +90,7 @@ def violations() -> Iterator[str]:
     """What a peer can do wrong, and what it gets for it."""
     yield "# Violations"
     yield NOTE.format("reference/tpmtls/violations.py")
-    yield "Requirement IDs are `<section>-<n>`: the n-th BCP 14 key word of that section of RFC 9846."
+    yield "Requirement IDs are `<section>-<n>`: the n-th BCP 14 key word of that section of the RFC."
     rows = ["| violation | alert | requirement | the peer's fault |", "|---|---|---|---|"]
     rows += [f"| `{v.name}` | `{v.alert}` | {v.requirement} | {v.summary} |" for v in Violation]
     yield "\n".join(rows)

@@ -14,33 +14,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from tpmtls.aio import open_connection, start_server
-    from tpmtls.backends.base import Backend
-    from tpmtls.backends.software import SoftwareBackend
-    from tpmtls.certificates import TrustStore
-    from tpmtls.codepoints import (
-        AlertDescription,
-        CipherSuite,
-        NamedGroup,
-        PskKeyExchangeMode,
-        SignatureScheme,
-    )
-    from tpmtls.config import ClientConfig, Credential, ExternalPsk, ServerConfig
-    from tpmtls.connection import ClientConnection, ServerConnection
-    from tpmtls.sockets import Server, TlsStream, connect, serve, wrap_client, wrap_server
-    from tpmtls.tickets import ReplayGuard, SessionCache, SessionTicket, TicketKeys
-    from tpmtls.violations import (
-        BackendError,
-        CertificateError,
-        ConfigurationError,
-        ConnectionStateError,
-        HandshakeTimeoutError,
-        PeerAlert,
-        PeerViolation,
-        TlsError,
-        TruncationError,
-        Violation,
-    )
+    from tpmtls.aio import open_connection as open_connection
+    from tpmtls.aio import start_server as start_server
+    from tpmtls.backends.base import Backend as Backend
+    from tpmtls.backends.software import SoftwareBackend as SoftwareBackend
+    from tpmtls.certificates import TrustStore as TrustStore
+    from tpmtls.codepoints import AlertDescription as AlertDescription
+    from tpmtls.codepoints import CipherSuite as CipherSuite
+    from tpmtls.codepoints import NamedGroup as NamedGroup
+    from tpmtls.codepoints import PskKeyExchangeMode as PskKeyExchangeMode
+    from tpmtls.codepoints import SignatureScheme as SignatureScheme
+    from tpmtls.config import ClientConfig as ClientConfig
+    from tpmtls.config import Credential as Credential
+    from tpmtls.config import ExternalPsk as ExternalPsk
+    from tpmtls.config import ServerConfig as ServerConfig
+    from tpmtls.connection import ClientConnection as ClientConnection
+    from tpmtls.connection import ServerConnection as ServerConnection
+    from tpmtls.sockets import Server as Server
+    from tpmtls.sockets import TlsStream as TlsStream
+    from tpmtls.sockets import connect as connect
+    from tpmtls.sockets import serve as serve
+    from tpmtls.sockets import wrap_client as wrap_client
+    from tpmtls.sockets import wrap_server as wrap_server
+    from tpmtls.tickets import ReplayGuard as ReplayGuard
+    from tpmtls.tickets import SessionCache as SessionCache
+    from tpmtls.tickets import SessionTicket as SessionTicket
+    from tpmtls.tickets import TicketKeys as TicketKeys
+    from tpmtls.violations import BackendError as BackendError
+    from tpmtls.violations import CertificateError as CertificateError
+    from tpmtls.violations import ConfigurationError as ConfigurationError
+    from tpmtls.violations import ConnectionStateError as ConnectionStateError
+    from tpmtls.violations import HandshakeTimeoutError as HandshakeTimeoutError
+    from tpmtls.violations import PeerAlert as PeerAlert
+    from tpmtls.violations import PeerViolation as PeerViolation
+    from tpmtls.violations import TlsError as TlsError
+    from tpmtls.violations import TruncationError as TruncationError
+    from tpmtls.violations import Violation as Violation
 
 __version__: Final = "0.1.0"
 
@@ -74,12 +83,6 @@ _HOMES: Final = {
     ),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = [  # noqa: PLE0604, RUF022 - the names of _HOMES, and no others
-    "__version__",
-    "open_backend",
-    *_HOME_OF,
-]
 
 
 def __getattr__(name: str) -> Any:
