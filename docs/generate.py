@@ -90,7 +90,7 @@ def violations() -> Iterator[str]:
     """What a peer can do wrong, and what it gets for it."""
     yield "# Violations"
     yield NOTE.format("reference/tpmtls/violations.py")
-    yield "Requirement IDs are `<section>-<n>`: the n-th BCP 14 key word of that section of the RFC."
+    yield "Requirement IDs are `<section>-<n>`: the n-th BCP 14 key word of that section."
     rows = ["| violation | alert | requirement | the peer's fault |", "|---|---|---|---|"]
     rows += [f"| `{v.name}` | `{v.alert}` | {v.requirement} | {v.summary} |" for v in Violation]
     yield "\n".join(rows)

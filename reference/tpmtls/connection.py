@@ -24,7 +24,7 @@ from tpmtls.events import (
     HandshakeCanceled,
     HandshakeCompleted,
 )
-from tpmtls.handshake import client, server
+from tpmtls.handshake import client, client_key_exchange, client_states, server, server_states
 from tpmtls.handshake.machine import (
     AcceptChangeCipherSpec,
     Action,
@@ -386,7 +386,7 @@ class ClientConnection(Connection):
         self, config: ClientConfig, backend: Backend | None = None, *, early_data: bool = False
     ) -> None:
         super().__init__(config, backend)
-        step = client.start(Context(config, self.backend), early_data=early_data)
+        step = client_key_exchange.start(Context(config, self.backend), early_data=early_data)
         self._early_data_sent = 0
         self._take(step)
 
@@ -396,9 +396,9 @@ class ClientConnection(Connection):
         if self.closed or self._writer.epoch is not Epoch.EARLY:
             return 0
         state = self._state
-        if isinstance(state, client.WaitServerHello):
+        if isinstance(state, client_states.WaitServerHello):
             psks = state.offer.psks
-        elif isinstance(state, client.AfterServerHello):
+        elif isinstance(state, client_states.AfterServerHello):
             psks = state.negotiated.offer.psks
         else:
             return 0
@@ -410,7 +410,7 @@ class ClientConnection(Connection):
         if self.info is not None:
             return self.info.early_data_accepted
         state = self._state
-        negotiated = state.negotiated if isinstance(state, client.AfterServerHello) else None
+        negotiated = state.negotiated if isinstance(state, client_states.AfterServerHello) else None
         return None if negotiated is None else negotiated.accepted_early_data
 
     def send_early_data(self, data: bytes) -> None:
@@ -434,7 +434,7 @@ class ServerConnection(Connection):
 
     def __init__(self, config: ServerConfig, backend: Backend | None = None) -> None:
         super().__init__(config, backend)
-        self._state = server.WaitClientHello(Context(config, self.backend))
+        self._state = server_states.WaitClientHello(Context(config, self.backend))
 
     def request_client_certificate(self) -> None:
         """Ask the client to authenticate now (RFC 9846 §4.7.2).
@@ -459,4 +459,4 @@ class ServerConnection(Connection):
     @property
     def _early_data_allowed(self) -> int:
         state = self._state
-        return state.max_early_data if isinstance(state, server.WaitEndOfEarlyData) else 0
+        return state.max_early_data if isinstance(state, server_states.WaitEndOfEarlyData) else 0

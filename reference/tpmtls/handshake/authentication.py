@@ -1,4 +1,4 @@
-"""Certificate, CertificateVerify and Finished, as both roles make and check them (RFC 9846 §4.5)."""
+"""Certificate, CertificateVerify, Finished, as both roles make and check them (RFC 9846 §4.5)."""
 
 from __future__ import annotations
 
