@@ -186,12 +186,15 @@ def _hello_retry(client: Supports, server: Supports) -> Iterator[Case]:
         return replace(chosen, sees=Facts(group="secp384r1", hello_retry=True))
 
     def with_cookie(pki: Pki) -> Plan:
-        apart: dict[str, object] = {"middlebox_compatibility": False}
-        chosen = _both(_plain(pki), client=apart, server=apart | {"cookie": True})
-        return replace(chosen, sees=Facts(hello_retry=True))
+        compatible = not client.middlebox_compatibility
+        return _both(
+            plan(pki), client={"middlebox_compatibility": compatible}, server={"cookie": True}
+        )
 
     yield Case("HelloRetryRequest", "", plan)
-    if server.cookie and client.middlebox_compatibility:
+    if server.cookie == "with any client" or (
+        server.cookie != "never" and client.middlebox_compatibility
+    ):
         yield Case("HelloRetryRequest", "cookie", with_cookie)
 
 

@@ -147,7 +147,8 @@ class Supports:
     psk_without_dhe: bool = False
     exporter: bool = False
     record_size_limit: bool = False
-    cookie: bool = False
+    cookie: str = "never"
+    """A server: it can send a cookie "with any client", or if that sends no change_cipher_spec."""
     chooses: frozenset[str] = frozenset({"suites", "groups", "schemes"})
     """What `Settings` can restrict; the rest it leaves at the peer's default."""
     middlebox_compatibility: bool = False

@@ -80,7 +80,7 @@ class OpenSsl:
     as_server = Supports(
         **vars(_SUPPORTS)
         | {
-            "cookie": True,  # with a client that sends no change_cipher_spec
+            "cookie": "without change_cipher_spec",
             "closes_first": False,  # its Q and q close the socket without close_notify
             "reports": frozenset({"suite", "alpn", "resumed", "early_data", "peer", "exported"}),
         }
