@@ -270,8 +270,9 @@ class SoftwareBackend(Backend):
         return SoftwareSecret("PSK", key, algorithm)
 
     def wrap(self, secret: Secret) -> bytes:
+        blob = bytes(_octets(secret))
         self._record(secret.name, "out", "wrap")
-        return bytes(_octets(secret))
+        return blob
 
     def unwrap(self, blob: bytes, name: str, algorithm: HashAlgorithm) -> Secret:
         if not blob:
@@ -280,8 +281,9 @@ class SoftwareBackend(Backend):
         return SoftwareSecret(name, blob, algorithm)
 
     def reveal(self, secret: Secret, reason: str) -> bytes:
+        octets = bytes(_octets(secret))
         self._record(secret.name, "out", f"reveal: {reason}")
-        return bytes(_octets(secret))
+        return octets
 
     def destroy(self, *secrets: Secret | None) -> None:
         for secret in secrets:
