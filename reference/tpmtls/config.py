@@ -218,6 +218,11 @@ class ClientConfig(Config):
                 raise ConfigurationError(f"key share for {strangers[0]}, which is not in groups")
             if list(self.key_shares) != [g for g in self.groups if g in self.key_shares]:
                 raise ConfigurationError("key_shares must be in the order of groups, each once")
+        if self.sni is not None:
+            try:
+                self.sni.encode("idna")
+            except UnicodeError:
+                raise ConfigurationError(f"not a host name: {self.server_name!r}") from None
 
     @cached_property
     def trust_store(self) -> TrustStore:
@@ -229,7 +234,9 @@ class ClientConfig(Config):
     @property
     def sni(self) -> str | None:
         """The host name to send: none for an IP address (RFC 6066 §3)."""
-        return None if self.server_name is None or is_ip(self.server_name) else self.server_name
+        if self.server_name is None or is_ip(self.server_name):
+            return None
+        return self.server_name.rstrip(".") or None
 
 
 @dataclass(frozen=True, kw_only=True)

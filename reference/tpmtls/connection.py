@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
-from tpmtls.backends.base import Backend, Secret
+from tpmtls.backends.base import Backend, KeyShare, Secret
 from tpmtls.backends.software import SoftwareBackend
 from tpmtls.codepoints import AlertDescription, AlertLevel, ContentType, ProtocolVersion
 from tpmtls.config import ClientConfig, Config, ServerConfig
@@ -193,6 +193,8 @@ class Connection:
         if not self.closed:
             self._alert(AlertDescription.close_notify)
             self.closed = True
+            if self.peer_closed:
+                self.forget()
 
     def cancel(self) -> None:
         """Give up the handshake: user_canceled, then close_notify."""
@@ -257,6 +259,8 @@ class Connection:
         if description is AlertDescription.close_notify:
             self.peer_closed = True
             self._events.append(ConnectionClosed())
+            if self.closed:
+                self.forget()
         elif description is AlertDescription.user_canceled:
             self._events.append(HandshakeCanceled())
         else:
@@ -334,12 +338,17 @@ class Connection:
         self._handshake_octets.clear()
         if error.alert is not None and not self.closed:
             self._alert(error.alert)
-        self.closed = True
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
-        """Destroy every secret that the connection still holds."""
+    def forget(self) -> None:
+        """Destroy every secret that the connection still holds; it is of no use after that.
+
+        Happens by itself when the connection has failed, or is closed in both directions.
+        """
+        self.closed = True
         _destroy(self.backend, self._state)
+        self._reader.forget()
+        self._writer.forget()
         self.backend.destroy(*self._exporters.values())
         self._exporters.clear()
 
@@ -364,11 +373,13 @@ def _destroy(backend: Backend, value: Any) -> None:
     """Destroy the secrets in a state, wherever they stand in it."""
     if isinstance(value, Secret):
         backend.destroy(value)
-    elif isinstance(value, KeySchedule):
+    elif isinstance(value, KeySchedule | KeyShare):
         value.close()
     elif isinstance(value, tuple):
         for item in value:
             _destroy(backend, item)
+    elif isinstance(value, dict):
+        _destroy(backend, tuple(value.values()))
     elif is_dataclass(value) and not isinstance(value, type | Config | Context):
         for field in fields(value):
             _destroy(backend, getattr(value, field.name))
@@ -424,6 +435,7 @@ class ClientConnection(Connection):
             )
         self._early_data_sent += len(data)
         if data:
+            self._renew_keys()
             self._write(ContentType.application_data, data)
 
 

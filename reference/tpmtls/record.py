@@ -128,9 +128,15 @@ class RecordReader:
     def rekey(self, protection: Protection, _proof: Aligned) -> None:
         """From the next record on, use these keys, from sequence number 0."""
         # req: 5.3-1
+        self.forget()
         self._protection = protection
         self._sequence = 0
         self.early_data_to_skip = 0
+
+    def forget(self) -> None:
+        """Give up the current keys: what comes next cannot be read."""
+        if self._protection is not None:
+            self._protection.aead.close()
 
     def next_record(self) -> Record | None:
         """The next record to act on, or None until more octets come; raises PeerViolation."""
@@ -150,6 +156,8 @@ class RecordReader:
             return None
         header = bytes(self._buffer[start : start + RECORD_HEADER_SIZE])
         outer, length = ContentType(header[0]), header[3] << 8 | header[4]
+        if not outer.is_known or outer is ContentType.invalid:
+            raise PeerViolation(Violation.UNEXPECTED_RECORD, f"content type {outer}")
         if outer == ContentType.application_data:
             if length > MAX_CIPHERTEXT:
                 raise PeerViolation(Violation.CIPHERTEXT_OVERFLOW, f"{length} octets")
@@ -170,8 +178,6 @@ class RecordReader:
             return self._deprotect(header, body)
         if self._protection is not None and not self._is_early_alert(outer):
             raise PeerViolation(Violation.UNEXPECTED_RECORD, f"{outer} without protection")
-        if outer not in (ContentType.handshake, ContentType.alert):
-            raise PeerViolation(Violation.UNEXPECTED_RECORD, f"content type {outer}")
         return _checked(Record(outer, body, Epoch.INITIAL))
 
     def _is_early_alert(self, outer: ContentType) -> bool:
@@ -278,8 +284,14 @@ class RecordWriter:
 
     def rekey(self, protection: Protection | None) -> None:
         """From the next record on, use these keys, from sequence number 0; None uses none."""
+        self.forget()
         self._protection = protection
         self._sequence = 0
+
+    def forget(self) -> None:
+        """Give up the current keys: nothing more can be written under them."""
+        if self._protection is not None:
+            self._protection.aead.close()
 
     def write(self, content_type: ContentType, content: bytes) -> bytes:
         """The records that carry `content`; empty content makes one empty record."""

@@ -115,17 +115,24 @@ class SessionCache:
             while len(self._tickets) > self._names:
                 self._tickets.popitem(last=False)
 
-    def take(self, server_name: str, now: float) -> SessionTicket | None:
-        """The newest usable ticket for that name, removed from the cache."""
+    def take(
+        self,
+        server_name: str,
+        now: float,
+        fits: Callable[[SessionTicket], bool] = lambda _: True,
+    ) -> SessionTicket | None:
+        """The newest ticket for that name that is usable and `fits`, removed from the cache."""
         # req: 4.7.1-7 4.7.1-8
         with self._lock:
-            tickets = self._tickets.get(server_name, [])
-            while tickets:
-                ticket = tickets.pop()
-                if ticket.is_usable(now):
-                    return ticket
-            self._tickets.pop(server_name, None)
-            return None
+            tickets = [t for t in self._tickets.get(server_name, ()) if t.is_usable(now)]
+            chosen = next((ticket for ticket in reversed(tickets) if fits(ticket)), None)
+            if chosen is not None:
+                tickets.remove(chosen)
+            if tickets:
+                self._tickets[server_name] = tickets
+            else:
+                self._tickets.pop(server_name, None)
+            return chosen
 
     def __len__(self) -> int:
         return sum(len(tickets) for tickets in self._tickets.values())

@@ -46,6 +46,9 @@ class KeyShare(ABC):
         Raises PeerViolation(INVALID_POINT or ZERO_SHARED_SECRET). May be called once.
         """
 
+    def close(self) -> None:  # noqa: B027 - not every key needs it
+        """Give the private key up: wipe it, or flush it from the TPM."""
+
 
 class Aead(ABC):
     """One direction's record protection under one key (RFC 9846 §5.2, §5.3).
@@ -60,6 +63,9 @@ class Aead(ABC):
     @abstractmethod
     def open(self, sequence: int, additional_data: bytes, ciphertext: bytes) -> bytes | None:
         """The plaintext, or None where the tag does not verify."""
+
+    def close(self) -> None:  # noqa: B027 - not every key needs it
+        """Give the key up: wipe it, or flush it from the TPM."""
 
 
 class Signer(ABC):

@@ -92,9 +92,7 @@ def make_offer(context: Context[ClientConfig], *, early_data: bool) -> Offer:
     config = context.config
     random = config.entropy(32)
     session_id = config.entropy(SESSION_ID_SIZE) if config.middlebox_compatibility else b""
-    psks = _collect_psks(context, random)
-    if early_data and not (psks and psks[0].max_early_data):
-        raise ConfigurationError("early data needs a ticket or a PSK that permits it")
+    psks = _collect_psks(context, random, early_data=early_data)
     shares = {group: context.backend.key_share(group) for group in _share_groups(context)}
     extensions = _extensions(context, shares, early_data=early_data)
     hello = ClientHello(
@@ -121,7 +119,11 @@ def retry_offer(
     `transcript` holds message_hash and the HelloRetryRequest.
     """
     # req: 4.2.2-2 4.2.4-11 4.3.2-2 4.3.8-16 4.3.10-7
-    shares = old.shares if group is None else {group: context.backend.key_share(group)}
+    shares = old.shares
+    if group is not None:
+        for share in old.shares.values():
+            share.close()
+        shares = {group: context.backend.key_share(group)}
     extensions = old.hello.extensions.without(
         ExtensionType.early_data, ExtensionType.pre_shared_key
     ).replacing(_key_share(shares))
@@ -138,25 +140,40 @@ def retry_offer(
 # -- parts -----------------------------------------------------------------------------------------
 
 
-def _collect_psks(context: Context[ClientConfig], random: bytes) -> tuple[Psk, ...]:
-    """The newest ticket for this server, if it can be used, then the external PSKs."""
+def _collect_psks(
+    context: Context[ClientConfig], random: bytes, *, early_data: bool
+) -> tuple[Psk, ...]:
+    """The newest ticket for this server that can be used, then the external PSKs."""
     config = context.config
-    ticket = _usable_ticket(config)
+    ticket = _take_ticket(config, early_data=early_data)
+    first = config.psks[0] if config.psks else None
+    if early_data and ticket is None and not (first and first.max_early_data):
+        raise ConfigurationError("early data needs a ticket or a PSK that permits it")
     resumption = () if ticket is None else (_from_ticket(context, ticket, random),)
     return resumption + tuple(_from_external(context, psk, random) for psk in config.psks)
 
 
-def _usable_ticket(config: ClientConfig) -> SessionTicket | None:
-    """A session is resumed only if it was verified as strictly as this connection is to be."""
-    # req: 4.7.1-6
+def _take_ticket(config: ClientConfig, *, early_data: bool) -> SessionTicket | None:
+    """A session is resumed only if it was verified as strictly as this connection is to be, and
+    with early data only if what it stands for is on offer again.
+    """
+    # req: 4.7.1-6 4.3.10-9
+    hashes = {SUITES[suite].hash for suite in config.suites}
+
+    def fits(ticket: SessionTicket) -> bool:
+        if ticket.suite not in SUITES or SUITES[ticket.suite].hash not in hashes:
+            return False
+        if config.verify and not ticket.verified:
+            return False
+        return not early_data or (
+            ticket.max_early_data > 0
+            and ticket.suite in config.suites
+            and (ticket.alpn is None or ticket.alpn in config.alpn)
+        )
+
     if config.session_cache is None:
         return None
-    now = config.clock()
-    ticket = config.session_cache.take(config.server_name or "", now)
-    if ticket is None or (config.verify and not ticket.verified):
-        return None
-    hashes = {SUITES[suite].hash for suite in config.suites}
-    return ticket if SUITES[ticket.suite].hash in hashes else None
+    return config.session_cache.take(config.server_name or "", config.clock(), fits)
 
 
 def _from_ticket(context: Context[ClientConfig], ticket: SessionTicket, random: bytes) -> Psk:

@@ -182,6 +182,8 @@ def on_server_hello(state: WaitServerHello, message: ServerHello, octets: bytes)
     share = _selected_share(offer, message, psk)
     schedule = _schedule(context, offer, suite, psk)
     shared = None if share is None else offer.shares[share[0]].agree(share[1])
+    for key_share in offer.shares.values():
+        key_share.close()
     transcript = state.transcript
     transcript.select(suite.hash)
     transcript.add(octets)
