@@ -16,11 +16,18 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 
-from tpmtls.certificates.keys import is_self_signed, is_signed_by, is_weak, key_type
+from tpmtls.certificates.keys import (
+    is_self_signed,
+    is_signed_by,
+    is_weak,
+    key_type,
+    signature_scheme,
+)
 from tpmtls.certificates.policy import Purpose
 from tpmtls.certificates.selection import matches_name, names_in
 from tpmtls.certificates.trust import TrustStore
 from tpmtls.codepoints import AlertDescription as Alert
+from tpmtls.codepoints import SignatureScheme
 from tpmtls.violations import CertificateError
 
 _NOISE: Final = re.compile(
@@ -31,6 +38,9 @@ _NOISE: Final = re.compile(
 _SHOWN: Final = 120
 """Characters of a peer's text that go into a message."""
 
+_TRIED: Final = 4
+"""Issuers of one name that are tried for a certificate."""
+
 E = TypeVar("E", bound=x509.ExtensionType)
 
 
@@ -40,6 +50,7 @@ def explain(
     purpose: Purpose,
     subject: x509.DNSName | x509.IPAddress | None,
     now: datetime,
+    schemes: Sequence[SignatureScheme],
     verdict: str,
 ) -> CertificateError:
     """The error for a chain that the verifier refused, saying `verdict`."""
@@ -52,7 +63,7 @@ def explain(
         or _signatures(path)
         or _name(chain[0], subject)
         or _usages(chain[0], purpose)
-        or _keys(path)
+        or algorithms(path, schemes)
     )
     if found:
         return found
@@ -83,7 +94,7 @@ def _walk(
     """
     path = [chain[0]]
     while path[-1] not in store:
-        candidates = [c for c in _issuers(path[-1], chain, store) if c not in path]
+        candidates = [c for c in _issuers(path[-1], chain, store) if c not in path][:_TRIED]
         if not candidates:
             return path, False
         path.append(next((c for c in candidates if is_signed_by(path[-1], c)), candidates[0]))
@@ -208,12 +219,23 @@ def _usages(leaf: x509.Certificate, purpose: Purpose) -> CertificateError | None
     return None
 
 
-def _keys(path: list[x509.Certificate]) -> CertificateError | None:
-    for issuer in path[1:]:
-        if key_type(issuer) is None or is_weak(issuer):
-            return CertificateError(
-                "algorithm",
-                f"the key of {name_of(issuer)} is of an unknown kind, or weak",
-                Alert.unsupported_certificate,
-            )
+def algorithms(
+    path: Sequence[x509.Certificate], schemes: Sequence[SignatureScheme]
+) -> CertificateError | None:
+    """The error for a path with a signature that is none of `schemes`, or an unfit key."""
+    # req: 4.3.3-1 4.3.3-17 4.5.1.2-4 4.5.1.2-9 4.5.1.2-14
+    for certificate in path:
+        if key_type(certificate) is None:
+            reason = f"no signature algorithm of TLS 1.3 uses the key of {name_of(certificate)}"
+        elif is_weak(certificate):
+            reason = f"the RSA key of {name_of(certificate)} has fewer than 2048 bits"
+        else:
+            continue
+        return CertificateError("algorithm", reason, Alert.unsupported_certificate)
+    for certificate, issuer in pairwise(path):
+        scheme = signature_scheme(certificate, issuer)
+        if scheme not in schemes:
+            used = "an algorithm without a code point" if scheme is None else scheme
+            reason = f"{name_of(certificate)} is signed with {used}, which was not offered"
+            return CertificateError("algorithm", reason, Alert.unsupported_certificate)
     return None

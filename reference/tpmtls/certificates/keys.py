@@ -31,6 +31,8 @@ _KEY_TYPES: Final[tuple[tuple[type, KeyType], ...]] = (
     (mldsa.MLDSA87PublicKey, "mldsa87"),
 )
 
+MLDSA_OIDS: Final = tuple(x509.ObjectIdentifier(f"2.16.840.1.101.3.4.3.{n}") for n in (17, 18, 19))
+
 _S = SignatureScheme
 _SCHEMES_BY_OID: Final = {
     SignatureAlgorithmOID.RSA_WITH_SHA1: _S.rsa_pkcs1_sha1,
@@ -43,9 +45,7 @@ _SCHEMES_BY_OID: Final = {
     SignatureAlgorithmOID.ECDSA_WITH_SHA512: _S.ecdsa_secp521r1_sha512,
     SignatureAlgorithmOID.ED25519: _S.ed25519,
     SignatureAlgorithmOID.ED448: _S.ed448,
-    x509.ObjectIdentifier("2.16.840.1.101.3.4.3.17"): _S.mldsa44,
-    x509.ObjectIdentifier("2.16.840.1.101.3.4.3.18"): _S.mldsa65,
-    x509.ObjectIdentifier("2.16.840.1.101.3.4.3.19"): _S.mldsa87,
+    **dict(zip(MLDSA_OIDS, (_S.mldsa44, _S.mldsa65, _S.mldsa87), strict=True)),
 }
 _RSAE: Final = {
     SHA256: _S.rsa_pss_rsae_sha256,

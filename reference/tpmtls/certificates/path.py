@@ -19,7 +19,8 @@ from cryptography import x509
 from cryptography.x509.oid import SignatureAlgorithmOID
 from cryptography.x509.verification import VerificationError
 
-from tpmtls.certificates.keys import is_signed_by, is_weak, key_type, signature_scheme
+from tpmtls.algorithms import SCHEMES
+from tpmtls.certificates.keys import MLDSA_OIDS, is_signed_by, is_weak, key_type, signature_scheme
 from tpmtls.certificates.policy import MAX_DEPTH
 from tpmtls.certificates.trust import TrustStore
 from tpmtls.codepoints import SignatureScheme
@@ -32,6 +33,7 @@ _BEYOND_THE_LIBRARY: Final = frozenset(
         SignatureAlgorithmOID.ED25519,
         SignatureAlgorithmOID.ED448,
         SignatureAlgorithmOID.RSASSA_PSS,  # by a key that is for PSS alone
+        *MLDSA_OIDS,  # which only recent releases know
     }
 )
 
@@ -68,7 +70,7 @@ class _Search:
     ) -> None:
         self._others = others
         self._store = store
-        self._schemes = frozenset(schemes)
+        self._schemes = SCHEMES.keys() & set(schemes)  # never SHA-1
         self._judge = judge
         self._signatures_left = MAX_SIGNATURES
 

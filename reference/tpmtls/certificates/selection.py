@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 
@@ -49,13 +49,19 @@ def _is_label(label: str) -> bool:
 
 def names_in(certificate: x509.Certificate) -> tuple[str, ...]:
     """The DNS names, in lower case, and the IP addresses of the subjectAltName."""
+    return (*_dns_names(certificate), *map(str, _names(certificate, x509.IPAddress)))
+
+
+def _dns_names(certificate: x509.Certificate) -> list[str]:
+    return [name.lower() for name in _names(certificate, x509.DNSName)]
+
+
+def _names(certificate: x509.Certificate, kind: type[x509.DNSName | x509.IPAddress]) -> list[Any]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
-        return ()
-    dns = extension.value.get_values_for_type(x509.DNSName)
-    addresses = extension.value.get_values_for_type(x509.IPAddress)
-    return (*(name.lower() for name in dns), *map(str, addresses))
+        return []
+    return extension.value.get_values_for_type(kind)
 
 
 def matches_name(certificate: x509.Certificate, server_name: str) -> bool:
@@ -65,16 +71,15 @@ def matches_name(certificate: x509.Certificate, server_name: str) -> bool:
     common name does not count.
     """
     try:
-        wanted = str(parse_server_name(server_name).value).lower()
+        wanted = parse_server_name(server_name)
     except ConfigurationError:
         return False
-    names = names_in(certificate)
-    if wanted in names:
-        return True
-    if isinstance(parse_server_name(server_name), x509.IPAddress):
-        return False
-    _, dot, domain = wanted.partition(".")
-    return bool(dot) and f"*.{domain}" in names
+    if isinstance(wanted, x509.IPAddress):
+        return wanted.value in _names(certificate, x509.IPAddress)
+    name = wanted.value.lower()
+    _, dot, domain = name.partition(".")
+    names = _dns_names(certificate)
+    return name in names or (bool(dot) and f"*.{domain}" in names)
 
 
 # -- authorities: RFC 9846 §4.3.4 ------------------------------------------------------------------

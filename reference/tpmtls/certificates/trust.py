@@ -41,6 +41,7 @@ _MALFORMED: Final = (
     TypeError,
     x509.InvalidVersion,
     x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
     Warning,  # where the caller made errors of warnings
 )
 
@@ -127,13 +128,9 @@ def _readable(file: Path) -> tuple[x509.Certificate, ...]:
         octets = file.read_bytes()
     except OSError:
         return ()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        for block in _PEM.findall(octets):
-            try:
-                anchors.append(x509.load_pem_x509_certificate(block))
-            except _MALFORMED:
-                continue
+    for block in _PEM.findall(octets):
+        with contextlib.suppress(*_MALFORMED, UnsupportedAlgorithm):
+            anchors += _read_pem(block)
     return tuple(dict.fromkeys(anchors))
 
 
@@ -159,9 +156,19 @@ def _load_pem(source: Source, what: str) -> list[x509.Certificate]:
     if b"-----BEGIN CERTIFICATE-----" not in octets:
         raise ConfigurationError(f"{what}: there is no PEM certificate{where}")
     try:
-        return x509.load_pem_x509_certificates(octets)
-    except _MALFORMED as error:
+        return _read_pem(octets)
+    except (*_MALFORMED, UnsupportedAlgorithm) as error:
         raise ConfigurationError(f"{what}: a malformed certificate{where}: {error}") from None
+
+
+def _read_pem(octets: bytes) -> list[x509.Certificate]:
+    with warnings.catch_warnings():
+        # the owner of the machine decides which certificates are good enough
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        certificates = x509.load_pem_x509_certificates(octets)
+        for certificate in certificates:
+            _look_at(certificate)
+    return certificates
 
 
 # -- certificates from peers -----------------------------------------------------------------------
@@ -194,23 +201,24 @@ def parse_chain(entries: Sequence[bytes]) -> list[x509.Certificate]:
 def _parse(entry: bytes) -> x509.Certificate:
     try:
         return _parse_known(entry) if len(entry) <= _CACHED_OCTETS else _parse_new(entry)
-    except UnsupportedAlgorithm as error:
-        raise CertificateError("algorithm", str(error), Alert.unsupported_certificate) from None
-    except x509.UnsupportedGeneralNameType as error:
-        raise CertificateError("encoding", str(error), Alert.unsupported_certificate) from None
-    except _MALFORMED as error:
+    except (*_MALFORMED, UnsupportedAlgorithm) as error:
         raise CertificateError("encoding", str(error), Alert.bad_certificate) from None
 
 
 def _parse_new(entry: bytes) -> x509.Certificate:
     certificate = x509.load_der_x509_certificate(entry)
+    _look_at(certificate)
+    return certificate
+
+
+def _look_at(certificate: x509.Certificate) -> None:
+    """Parse each field, so that what is malformed says so now. Unknown algorithms may stand."""
     _ = certificate.subject, certificate.issuer, certificate.extensions
     _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     with contextlib.suppress(UnsupportedAlgorithm):
         certificate.public_key()
     with contextlib.suppress(UnsupportedAlgorithm):
         _ = certificate.signature_hash_algorithm, certificate.signature_algorithm_parameters
-    return certificate
 
 
 _CACHED_OCTETS: Final = 8192

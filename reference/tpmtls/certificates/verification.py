@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
 from typing import Final
 
 from cryptography import x509
@@ -23,11 +22,9 @@ from cryptography.x509.verification import (
 )
 
 from tpmtls.certificates import diagnosis, path, policy
-from tpmtls.certificates.keys import is_weak, key_type, signature_scheme
 from tpmtls.certificates.policy import Purpose
 from tpmtls.certificates.selection import parse_server_name
 from tpmtls.certificates.trust import TrustStore
-from tpmtls.codepoints import AlertDescription as Alert
 from tpmtls.codepoints import SignatureScheme
 from tpmtls.violations import CertificateError
 
@@ -72,10 +69,13 @@ class _Verification:
         try:
             found = self._path(chain)
         except VerificationError as error:
-            raise diagnosis.explain(
-                chain, self.store, self.purpose, self.subject, self.now, str(error)
-            ) from None
-        self._check_algorithms(found)
+            failure: CertificateError | None = diagnosis.explain(
+                chain, self.store, self.purpose, self.subject, self.now, self.schemes, str(error)
+            )
+        else:
+            failure = diagnosis.algorithms(found, self.schemes)
+        if failure is not None:
+            raise failure
 
     def _path(self, chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
         """The path to an anchor, leaf first, from the library where it can."""
@@ -118,25 +118,3 @@ class _Verification:
             .extension_policies(ca_policy=policy.AUTHORITY, ee_policy=self.purpose.judged_authority)
         )
         builder.build_client_verifier().verify(authority, [])
-
-    def _check_algorithms(self, found: list[x509.Certificate]) -> None:
-        # req: 4.3.3-1 4.3.3-17 4.5.1.2-9 4.5.1.2-14
-        for certificate, issuer in pairwise(found):
-            scheme = signature_scheme(certificate, issuer)
-            if scheme not in self.schemes:
-                raise CertificateError(
-                    "algorithm",
-                    f"{diagnosis.name_of(certificate)} is signed with"
-                    f" {'an algorithm' if scheme is None else scheme} that was not offered",
-                    Alert.unsupported_certificate,
-                )
-        if key_type(found[0]) is None:
-            raise CertificateError(
-                "algorithm",
-                "no signature algorithm of TLS 1.3 uses the certificate's key",
-                Alert.unsupported_certificate,
-            )
-        if is_weak(found[0]):
-            raise CertificateError(
-                "algorithm", "the RSA key has fewer than 2048 bits", Alert.unsupported_certificate
-            )
