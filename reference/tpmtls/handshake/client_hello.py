@@ -272,8 +272,7 @@ def _complete(
             tuple(bytes(psk.hash.digest_size) for psk in psks),
         )
         hello = replace(hello, extensions=Extensions((*hello.extensions, offered)))
-    if context.config.arrange is not None:
-        hello = _arranged(context, hello)
+    hello = context.arrange(hello)
     octets = hello.to_octets()
     offered_last = hello.extensions.get(OfferedPsks)
     if offered_last is not None:
@@ -284,14 +283,6 @@ def _complete(
         octets = hello.to_octets()
     modes = hello.extensions.get(PskKeyExchangeModes)
     return Offer(hello, octets, shares, psks, () if modes is None else modes.ke_modes, early_data)
-
-
-def _arranged(context: Context[ClientConfig], hello: ClientHello) -> ClientHello:
-    arrange = context.config.arrange
-    arranged = hello if arrange is None else arrange(hello)
-    if not isinstance(arranged, ClientHello):
-        raise ConfigurationError("arrange must return a message of the same type")
-    return arranged
 
 
 def _binder(psk: Psk, transcript: Transcript, truncated: bytes) -> bytes:

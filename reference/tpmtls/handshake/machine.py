@@ -19,9 +19,10 @@ from tpmtls.events import Event
 from tpmtls.key_schedule import Derivation, SecretObserver, traffic_aead
 from tpmtls.record import Epoch, Protection
 from tpmtls.transcript import Transcript
-from tpmtls.violations import PeerViolation, Violation
+from tpmtls.violations import ConfigurationError, PeerViolation, Violation
 from tpmtls.wire.messages import HandshakeMessage
 
+M = TypeVar("M", bound=HandshakeMessage)
 ConfigT_co = TypeVar("ConfigT_co", bound=Config, covariant=True)
 
 
@@ -31,6 +32,15 @@ class Context(Generic[ConfigT_co]):
 
     config: ConfigT_co
     backend: Backend
+
+    def arrange(self, message: M) -> M:
+        """What to send for `message`: `Config.arrange` has the last word on it."""
+        if self.config.arrange is None:
+            return message
+        arranged = self.config.arrange(message)
+        if not isinstance(arranged, type(message)):
+            raise ConfigurationError("arrange must return a message of the same type")
+        return arranged
 
     def observer(self, client_random: bytes) -> SecretObserver | None:
         """Writes the key log, where one is configured, in the NSS format."""
@@ -184,18 +194,17 @@ class Flight:
     transcript: Transcript | None = None
     actions: list[Action] = field(default_factory=list)
 
-    def send(self, message: HandshakeMessage) -> bytes:
-        """Send a message and add it to the transcript; returns its octets."""
-        arrange = self.context.config.arrange
-        octets = (message if arrange is None else arrange(message)).to_octets()
-        return self.send_octets(octets)
+    def send(self, message: M) -> M:
+        """Send a message and add it to the transcript; returns it as it was arranged."""
+        arranged = self.context.arrange(message)
+        self.send_octets(arranged.to_octets())
+        return arranged
 
-    def send_octets(self, octets: bytes) -> bytes:
-        """The same for a message that is encoded already."""
+    def send_octets(self, octets: bytes) -> None:
+        """The same for a message that is arranged and encoded already."""
         if self.transcript is not None:
             self.transcript.add(octets)
         self.actions.append(Send(octets))
-        return octets
 
     def add(self, *actions: Action) -> None:
         """Append other actions."""

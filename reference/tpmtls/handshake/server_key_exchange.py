@@ -148,11 +148,10 @@ def _retry(
         SelectedVersion(ProtocolVersion.TLS_1_3),
         KeyShareHelloRetryRequest(group),
     ]
-    cookie = config.entropy(COOKIE_SIZE) if config.retry_with_cookie else None
-    if cookie is not None:
-        bodies.append(Cookie(cookie))
+    if config.retry_with_cookie:
+        bodies.append(Cookie(config.entropy(COOKIE_SIZE)))
     flight = Flight(context, transcript)
-    flight.send(
+    request = flight.send(
         HelloRetryRequest(
             ProtocolVersion.TLS_1_2,
             HELLO_RETRY_REQUEST_RANDOM,
@@ -167,7 +166,9 @@ def _retry(
         flight.add(SendChangeCipherSpec())
     if message.extensions.get(EarlyDataIndication) is not None:
         flight.add(SkipEarlyData(config.max_early_data or MAX_PLAINTEXT))
-    return flight.step(WaitSecondClientHello(context, transcript, message, suite, group, cookie))
+    cookie = request.extensions.get(Cookie)
+    expected = None if cookie is None else cookie.cookie
+    return flight.step(WaitSecondClientHello(context, transcript, message, suite, group, expected))
 
 
 def on_second_client_hello(
