@@ -150,6 +150,8 @@ def _check_hello(offer: Offer, message: ServerHello | HelloRetryRequest) -> Suit
     # req: 4.2.3-2 4.2.3-6 4.2.3-7 4.2.3-9 4.2.3-16 4.2.3-18 4.3.1-15 4.3.1-16 4.3.1-18 4.2.4-8
     selected = message.extensions.get(SelectedVersion)
     if selected is None:
+        if isinstance(message, HelloRetryRequest):  # req: 4.2.4-1
+            raise PeerViolation(Violation.MISSING_SUPPORTED_VERSIONS)
         if message.random.endswith(DOWNGRADE_SENTINELS):
             raise PeerViolation(Violation.DOWNGRADE_SENTINEL)
         raise PeerViolation(Violation.TLS_1_3_NOT_SELECTED, message.legacy_version.name)
@@ -180,8 +182,8 @@ def on_server_hello(state: WaitServerHello, message: ServerHello, octets: bytes)
     _check_against_retry(state, message)
     psk = _selected_psk(offer, message, suite)
     share = _selected_share(offer, message, psk)
-    schedule = _schedule(context, offer, suite, psk)
     shared = None if share is None else offer.shares[share[0]].agree(share[1])
+    schedule = _schedule(context, offer, suite, psk)
     for key_share in offer.shares.values():
         key_share.close()
     transcript = state.transcript
