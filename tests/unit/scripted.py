@@ -98,7 +98,7 @@ class ScriptedPeer:
     def __init__(self, target: Connection, edits: Edits, suite: CipherSuite) -> None:
         self.target = target
         self.edits = dict(edits)
-        self.suite, self.hash = suite, SUITES[suite].hash
+        self.suite, self.hash = suite, SUITES.get(suite, SUITES[SUITE]).hash
         self.backend = SoftwareBackend()
         self.reader, self.writer = RecordReader(), RecordWriter()
         self.reader.accepts_change_cipher_spec = True

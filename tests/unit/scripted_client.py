@@ -225,7 +225,9 @@ class ScriptedClient(ScriptedPeer):
         self.transcript.add(octets)
         if isinstance(message, CertificateRequest):
             self.request = message
-            self.receive(Certificate)
+            message = self.receive(Certificate)
+        assert isinstance(message, Certificate), message
+        self.certificate = message
         self.receive(CertificateVerify)
 
     def end_early_data(self) -> Self:

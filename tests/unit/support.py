@@ -18,7 +18,7 @@ from tpmtls.certificates import TrustStore
 from tpmtls.codepoints import ContentType, NamedGroup
 from tpmtls.config import ClientConfig, Credential, ServerConfig
 from tpmtls.connection import ClientConnection, Connection, ServerConnection
-from tpmtls.events import ApplicationData, EarlyData, Event
+from tpmtls.events import ApplicationData, EarlyData, Event, HandshakeCompleted
 from tpmtls.violations import TlsError
 
 # -- credentials and configurations ----------------------------------------------------------------
@@ -125,11 +125,21 @@ class Pair:
         return self
 
     def complete(self) -> Self:
-        """The same, and both must then have completed the handshake."""
+        """The same, and both must then have completed the handshake, and agree on it."""
         self.exchange()
         assert self.client.handshake_complete
         assert self.server.handshake_complete
+        ours, theirs = self.info, self.server.info
+        assert theirs is not None
+        for name in ("suite", "group", "psk", "alpn", "early_data_accepted"):
+            assert getattr(ours, name) == getattr(theirs, name), name
         return self
+
+    @property
+    def info(self) -> HandshakeCompleted:
+        """What was negotiated, as the client has it."""
+        assert self.client.info is not None
+        return self.client.info
 
     def talk(self) -> None:
         """Application data passes in both directions."""

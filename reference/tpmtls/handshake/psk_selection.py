@@ -5,6 +5,8 @@ RFC 9846 §4.3.10, §4.3.11, §8.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +45,18 @@ class SelectedPsk:
     binder: bytes
     ticket_age: int
     """Milliseconds, as the client says."""
+
+
+@contextmanager
+def closed_on_failure(psk: SelectedPsk | None) -> Iterator[None]:
+    """Forget the PSK's schedule where the handshake fails before a state holds it."""
+    # req: 6-4
+    try:
+        yield
+    except BaseException:
+        if psk is not None:
+            psk.schedule.close()
+        raise
 
 
 def external_hash(config: ServerConfig, offer: ClientOffer) -> HashAlgorithm | None:
@@ -88,7 +102,8 @@ def select_psk(
             offer.psks.binders[index],
             (identity.obfuscated_ticket_age - age_add) % 2**32,
         )
-        _check_binder(selected, offer.psks, octets, transcript)
+        with closed_on_failure(selected):
+            _check_binder(selected, offer.psks, octets, transcript)
         return selected
     return None
 

@@ -41,6 +41,7 @@ from tpmtls.handshake.post_handshake import (
 )
 from tpmtls.handshake.psk_selection import (
     SelectedPsk,
+    closed_on_failure,
     external_hash,
     permits_early_data,
     select_psk,
@@ -117,8 +118,9 @@ def on_client_hello(state: WaitClientHello, message: ClientHello, octets: bytes)
         if psk is not None:
             psk.schedule.close()
         return _retry(state, message, octets, suite, group)
-    choices = _choose(context, offer, octets, suite, group, psk, retried=False)
-    return _send_flight(choices, transcript)
+    with closed_on_failure(psk):
+        choices = _choose(context, offer, octets, suite, group, psk, retried=False)
+        return _send_flight(choices, transcript)
 
 
 def _no_group(config: ServerConfig, offer: ClientOffer) -> PeerViolation:
@@ -180,8 +182,9 @@ def on_second_client_hello(
     _check_second_hello(state, offer)
     psk = select_psk(context, offer, octets, state.suite, state.transcript, common_group=True)
     group = None if psk and psk.mode is PskKeyExchangeMode.psk_ke else state.group
-    choices = _choose(context, offer, octets, state.suite, group, psk, retried=True)
-    return _send_flight(choices, state.transcript)
+    with closed_on_failure(psk):
+        choices = _choose(context, offer, octets, state.suite, group, psk, retried=True)
+        return _send_flight(choices, state.transcript)
 
 
 _MAY_CHANGE: Final = (
