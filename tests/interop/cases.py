@@ -317,11 +317,19 @@ def _exporter(client: Supports, server: Supports) -> Iterator[Case]:
 
 def _key_update(client: Supports, server: Supports) -> Iterator[Case]:
     def by_client(pki: Pki, request: bool) -> Plan:
-        return replace(_plain(pki), act=lambda client, _server: client.rekey(request=request))
+        return replace(
+            _plain(pki),
+            act=lambda client, _server: client.rekey(request=request),
+            client_sees=Facts(key_updates=1),
+            server_sees=Facts(key_updates=int(request)),
+        )
 
     def by_server(pki: Pki, request: bool) -> Plan:
         return replace(
-            _plain(pki), act=lambda client, server: server.rekey(client, request=request)
+            _plain(pki),
+            act=lambda client, server: server.rekey(client, request=request),
+            client_sees=Facts(key_updates=int(request)),
+            server_sees=Facts(key_updates=1),
         )
 
     for who, plan, requests in (
@@ -346,11 +354,12 @@ def _record_size_limit(client: Supports, server: Supports) -> Iterator[Case]:
 
 
 def _transfer(client: Supports, server: Supports) -> Iterator[Case]:
-    def plan(pki: Pki) -> Plan:
-        suite: dict[str, object] = {"suites": ("TLS_CHACHA20_POLY1305_SHA256",)}
-        return replace(_both(_plain(pki), client=suite, server=suite), octets=MEBIBYTE)
+    def plan(pki: Pki, suite: str) -> Plan:
+        chosen = _both(_plain(pki), client={"suites": (suite,)}, server={"suites": (suite,)})
+        return replace(chosen, octets=MEBIBYTE, chunk=1 << 15)
 
-    yield Case("1 MiB each way", "", plan)
+    for suite in ("TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256"):
+        yield Case("1 MiB each way", suite, partial(plan, suite=suite))
 
 
 def _closure(client: Supports, server: Supports) -> Iterator[Case]:

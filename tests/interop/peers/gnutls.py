@@ -163,7 +163,7 @@ def _arguments(settings: Settings) -> list[str | Path]:
 
 
 def _priority(settings: Settings) -> str:
-    words = ["NORMAL", "-VERS-ALL", "+VERS-TLS1.3"]
+    words = ["NORMAL", "-VERS-ALL", f"+VERS-TLS1.{2 if settings.old else 3}"]
     if settings.suites:
         words += ["-CIPHER-ALL", *(f"+{CIPHERS[suite]}" for suite in settings.suites)]
     if settings.groups:

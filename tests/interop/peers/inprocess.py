@@ -100,6 +100,7 @@ class Library(ABC):
     @contextmanager
     def _connected(self, port: int, settings: Settings, session: Any) -> Iterator[LibraryClient]:
         with socket.create_connection((HOST, port), PATIENCE) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
                 stream = self.client(settings, session)(connection)
             except Exception as error:
@@ -208,6 +209,7 @@ class LibraryServer:
         self._connection, _address = self._listener.accept()
         with self._connection as connection:
             connection.settimeout(PATIENCE)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._log.append("accepted")
             stream = self._accept(connection)
             self._log.append("connected")

@@ -90,6 +90,8 @@ class Settings:
     """What one end is to do; what is left out is the peer's own default."""
 
     credential: Credential | None = None
+    more_credentials: tuple[Credential, ...] = ()
+    """What else it can present; ours alone can."""
     trust: Path | None = None
     server_name: str = "localhost"
     suites: tuple[str, ...] = ()
@@ -117,6 +119,8 @@ class Settings:
     cookie: bool = False
     """A server: answer the first ClientHello with a cookie."""
     middlebox_compatibility: bool = True
+    old: bool = False
+    """TLS 1.2 and nothing newer."""
 
 
 EXPORTED = 20
@@ -178,6 +182,8 @@ class Facts:
     peer: str | None = None
     """The common name of the other end's certificate."""
     exported: bytes | None = None
+    key_updates: int | None = None
+    """How many it sent."""
 
 
 # --- the parts a peer plays ---------------------------------------------------------------------

@@ -145,7 +145,7 @@ def _client_arguments(port: int, settings: Settings) -> list[str | Path]:
 
 
 def _arguments(settings: Settings) -> list[str | Path]:
-    arguments: list[str | Path] = ["-tls1_3"]
+    arguments: list[str | Path] = ["-tls1_2" if settings.old else "-tls1_3"]
     if settings.credential:
         arguments += ["-cert", settings.credential.chain, "-key", settings.credential.key]
         if settings.credential.intermediates:

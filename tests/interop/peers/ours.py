@@ -17,6 +17,7 @@ from tpmtls.wire.messages import (
     ClientHello,
     HandshakeMessage,
     HelloRetryRequest,
+    KeyUpdate,
 )
 
 _SUPPORTS = Supports(
@@ -38,7 +39,10 @@ _SUPPORTS = Supports(
     cookie="with any client",
     middlebox_compatibility=True,
     reports=frozenset(
-        {"suite", "group", "alpn", "resumed", "hello_retry", "early_data", "peer", "exported"}
+        {
+            *("suite", "group", "alpn", "resumed", "hello_retry", "early_data", "peer"),
+            *("exported", "key_updates"),
+        }
     ),
 )
 
@@ -124,8 +128,10 @@ def _common(settings: Settings) -> dict[str, Any]:
             tpmtls.SignatureScheme[name] for name in settings.signature_schemes
         )
     if settings.credential:
-        credential = tpmtls.Credential.load(settings.credential.chain, settings.credential.key)
-        config["credentials"] = (credential,)
+        config["credentials"] = tuple(
+            tpmtls.Credential.load(credential.chain, credential.key)
+            for credential in (settings.credential, *settings.more_credentials)
+        )
     if settings.psk:
         psk = settings.psk
         name = {"sha256": SHA256, "sha384": SHA384}[psk.hash]
@@ -182,6 +188,7 @@ class OurStream(Stream):
             early_data=early_data,
             peer=_common_name(stream.getpeercert()),
             exported=stream.export_keying_material(self._label, EXPORTED) if self._label else None,
+            key_updates=sent.count(KeyUpdate),
         )
 
 

@@ -6,7 +6,6 @@ import fcntl
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import termios
 import threading
@@ -115,6 +114,7 @@ class Program:
                 except BlockingIOError:
                     continue
                 except BrokenPipeError:
+                    self.wait()  # for its last words
                     raise PeerError("ended before it took its input", self.log()) from None
 
     def drain(self) -> None:
@@ -144,9 +144,12 @@ class Program:
             reader.join(PATIENCE)
         return status
 
+    def signal(self, number: signal.Signals) -> None:
+        self._child.send_signal(number)
+
     def terminate(self) -> int:
         """Ask it to end, and see that it does."""
-        self._child.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         return self.wait()
 
     def kill(self) -> None:
@@ -195,10 +198,3 @@ def output(*arguments: str) -> str:
     except FileNotFoundError:
         return ""
     return done.stdout
-
-
-def free_port() -> int:
-    """A port that nobody uses now; another program may be faster, so be ready to try again."""
-    with socket.create_server(("", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port

@@ -143,10 +143,13 @@ def _settings(settings: Settings) -> Any:
 
 
 def _choose_schemes(configured: Any, schemes: tuple[str, ...]) -> None:
-    """These alone; tlslite-ng splits them by algorithm, and the hash by key."""
-    hashes = {scheme.rpartition("_sha")[2] for scheme in schemes}
-    configured.rsaSigHashes = [f"sha{bits}" for bits in ("512", "384", "256") if bits in hashes]
-    configured.ecdsaSigHashes = list(configured.rsaSigHashes)
+    """These alone; tlslite-ng splits them by algorithm and by hash."""
+
+    def hashes(algorithm: str) -> list[str]:
+        return [scheme.rpartition("_")[2] for scheme in schemes if scheme.startswith(algorithm)]
+
+    configured.rsaSigHashes = hashes("rsa_pss")
+    configured.ecdsaSigHashes = hashes("ecdsa")
     configured.rsaSchemes = ["pss"]
     configured.more_sig_schemes = [name for name in ("Ed25519", "Ed448") if name.lower() in schemes]
 
