@@ -144,6 +144,9 @@ FAULTS = {
         "path",
         Alert.certificate_unknown,
     ),
+    "an authority that says it is none": Fault(
+        lambda root: _under(root, ca=False, key_usage=None), "path", Alert.certificate_unknown
+    ),
     "an authority without basicConstraints": Fault(
         lambda root: _under(root, ca=None), "path", Alert.certificate_unknown
     ),
@@ -321,6 +324,23 @@ def test_sha224_is_no_algorithm_of_tls() -> None:
     with pytest.raises(CertificateError) as caught:
         verify(odd, root=root)
     assert (caught.value.check, caught.value.alert) == ("algorithm", Alert.unsupported_certificate)
+
+
+def test_the_ends_of_the_validity_period_belong_to_it() -> None:
+    root = authority()
+    for now in (NOW - DAY, NOW + DAY):
+        verify(leaf(root), root=root, now=now)
+        with pytest.raises(CertificateError) as caught:
+            verify(leaf(root), root=root, now=now, server_name="other.example")
+        assert caught.value.check == "name"
+
+
+def test_a_missing_anchor_is_described() -> None:
+    root = authority()
+    with pytest.raises(CertificateError, match="CN=host is self-signed and not trusted"):
+        verify(leaf(None), root=root)
+    with pytest.raises(CertificateError, match="issued by CN=middle, which is neither trusted"):
+        verify(_under(root)[0], root=root)
 
 
 def test_the_first_fault_in_a_fixed_order_is_named() -> None:

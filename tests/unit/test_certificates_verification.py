@@ -193,6 +193,14 @@ def test_depth_is_bounded(kind: str) -> None:
     assert caught.value.check == "path"
 
 
+def test_the_search_takes_no_other_algorithms() -> None:
+    root = authority(kind="ed25519")
+    schemes = [s for s in ALL_SCHEMES if s.name != "ed25519"]
+    search = path._Search([], root.store, schemes, lambda _: None)
+    with pytest.raises(VerificationError, match="algorithm is not acceptable"):
+        search.extend([leaf(root).certificate])
+
+
 def test_signatures_are_bounded() -> None:
     """Loops of one name do not multiply into more verifications than the limit."""
     root = authority(kind="ed25519")

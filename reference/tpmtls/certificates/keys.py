@@ -107,8 +107,6 @@ def schemes_for_key(
     """
     # req: 4.3.3-1 4.3.3-6 4.3.3-8 4.3.3-10 4.5.1.2-2 4.5.1.2-4 4.5.2-6
     kind = key_type(certificate)
-    if kind is None:
-        return ()
     rows = [SCHEMES[scheme] for scheme in available if scheme in SCHEMES]
     rows = [row for row in rows if row.key_type == kind and row.signs_handshakes]
     if kind in ("rsa", "rsa-pss"):
@@ -136,9 +134,7 @@ def key_type(certificate: x509.Certificate) -> KeyType | None:
 
 
 def is_weak(certificate: x509.Certificate) -> bool:
-    """Whether the certificate holds an RSA key of fewer than 2048 bits."""
-    if key_type(certificate) not in ("rsa", "rsa-pss"):
-        return False
+    """Whether the certificate, whose key is of a known kind, has RSA of fewer than 2048 bits."""
     key = certificate.public_key()
     return isinstance(key, rsa.RSAPublicKey) and key.key_size < MINIMUM_RSA_BITS
 

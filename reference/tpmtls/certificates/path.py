@@ -20,7 +20,7 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 from cryptography.x509.verification import VerificationError
 
 from tpmtls.algorithms import SCHEMES
-from tpmtls.certificates.keys import MLDSA_OIDS, is_signed_by, is_weak, key_type, signature_scheme
+from tpmtls.certificates.keys import MLDSA_OIDS, is_signed_by, signature_scheme
 from tpmtls.certificates.policy import MAX_DEPTH
 from tpmtls.certificates.trust import TrustStore
 from tpmtls.codepoints import SignatureScheme
@@ -96,8 +96,6 @@ class _Search:
     def _check(self, path: list[x509.Certificate], issuer: x509.Certificate) -> None:
         """That `issuer` may issue, and did issue, the last certificate of the path."""
         self._judge(issuer)
-        if key_type(issuer) is None or is_weak(issuer):
-            raise VerificationError("the issuer's key is of an unknown kind, or weak")
         limit = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
         if limit is not None and len(path) - 1 > limit:
             raise VerificationError("path length constraint violated")

@@ -40,7 +40,7 @@ def parse_server_name(server_name: str) -> x509.DNSName | x509.IPAddress:
 
 def _is_label(label: str) -> bool:
     return (
-        0 < len(label) < 64
+        len(label) < 64
         and label.replace("-", "a").isalnum()
         and not label.startswith("-")
         and not label.endswith("-")
