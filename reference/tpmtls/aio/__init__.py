@@ -39,17 +39,18 @@ async def open_connection(
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     handshake: asyncio.Future[None] = loop.create_future()
 
-    def ready(_: TlsTransport, error: Exception | None) -> None:
-        if handshake.done():
-            return
-        if error is None:
-            handshake.set_result(None)
-        else:
-            handshake.set_exception(error)
+    def make(raw: asyncio.Transport) -> TlsTransport:
+        return TlsTransport(connection, raw, protocol, ready=ready, gone=gone)
 
-    _, below = await loop.create_connection(
-        lambda: Below(lambda raw: TlsTransport(connection, raw, protocol, ready)), host, port
-    )
+    def ready(_: TlsTransport) -> None:
+        if not handshake.done():
+            handshake.set_result(None)
+
+    def gone(_: TlsTransport, error: Exception | None) -> None:
+        if not handshake.done():
+            handshake.set_exception(error or ConnectionError("the connection is gone"))
+
+    _, below = await loop.create_connection(lambda: Below(make), host, port)
     try:
         await handshake
     except BaseException:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -40,9 +39,9 @@ class TlsServer:
         self._backend = backend
         self._failed = failed
         self._limit = limit
-        self._handshaking: set[TlsTransport] = set()
+        self._transports: set[TlsTransport] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._settled = asyncio.Event()
+        self._one_less = asyncio.Event()
         self._closed = asyncio.Event()
         self._listener: asyncio.Server
 
@@ -77,18 +76,19 @@ class TlsServer:
         """Accept no more, cancel the handlers, and close what is open."""
         self._listener.close()
         self._closed.set()
-        for transport in self._handshaking:
-            transport.cancel()
+        for transport in self._transports:
+            if not transport.connection.handshake_complete:
+                transport.cancel()
         for task in self._tasks:
             task.cancel()
 
     async def wait_closed(self) -> None:
         """Until `close` was called, and nothing is left of the connections."""
         await self._closed.wait()
-        while self._handshaking:
-            self._settled.clear()
-            await self._settled.wait()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._transports:
+            self._one_less.clear()
+            await self._one_less.wait()
 
     async def serve_forever(self) -> None:
         """Until this is cancelled, or the server closed; nothing is left of it then."""
@@ -102,23 +102,18 @@ class TlsServer:
         reader = asyncio.StreamReader(limit=self._limit)
         protocol = asyncio.StreamReaderProtocol(reader)
 
-        def ready(transport: TlsTransport, error: Exception | None) -> None:
-            self._handshaking.discard(transport)
-            self._settled.set()
-            if error is None:
-                loop = asyncio.get_running_loop()
-                writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-                task = loop.create_task(self._run(reader, writer))
-                self._tasks.add(task)
-                task.add_done_callback(self._ended)
-            else:
-                self._report(error, transport)
-
         def make(raw: asyncio.Transport) -> TlsTransport:
             connection = ServerConnection(self._config, self._backend)
-            transport = TlsTransport(connection, raw, protocol, ready)
-            self._handshaking.add(transport)
+            transport = TlsTransport(connection, raw, protocol, ready=ready, gone=self._gone)
+            self._transports.add(transport)
             return transport
+
+        def ready(transport: TlsTransport) -> None:
+            loop = asyncio.get_running_loop()
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+            task = loop.create_task(self._run(reader, writer))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
 
         return Below(make)
 
@@ -129,8 +124,12 @@ class TlsServer:
             self._report(error, writer.transport)
         finally:
             writer.close()
-            with contextlib.suppress(TlsError, OSError):
-                await writer.wait_closed()
+
+    def _gone(self, transport: TlsTransport, error: Exception | None) -> None:
+        self._transports.discard(transport)
+        self._one_less.set()
+        if error is not None and not transport.connection.handshake_complete:
+            self._report(error, transport)
 
     def _report(self, error: Exception, transport: asyncio.BaseTransport) -> None:
         if self._failed is not None:

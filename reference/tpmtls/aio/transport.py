@@ -10,7 +10,7 @@ from tpmtls.connection import Connection
 from tpmtls.session import CLOSED_EARLY, LINGER_OCTETS, LINGER_SECONDS, REPLY_LIMIT, Session
 from tpmtls.violations import HandshakeTimeoutError, TlsError, TruncationError
 
-Ready = Callable[["TlsTransport", Exception | None], object]
+Gone = Callable[["TlsTransport", Exception | None], object]
 
 
 class TlsTransport(Session, asyncio.Transport):
@@ -24,17 +24,21 @@ class TlsTransport(Session, asyncio.Transport):
         connection: Connection,
         raw: asyncio.Transport,
         protocol: asyncio.Protocol,
-        ready: Ready,
+        *,
+        ready: Callable[[TlsTransport], object],
+        gone: Gone,
     ) -> None:
-        """`ready` is called once: with None after the handshake, or with why there is none.
+        """`ready` is called after the handshake, if that succeeds; `gone` at the end in any case.
 
-        In the second case, `raw` is closed already.
+        By then `raw` is closed. The error is None where the connection was closed as it should.
         """
         Session.__init__(self, connection)
         asyncio.Transport.__init__(self)
         self._raw = raw
         self._protocol = protocol
-        self._ready: Ready | None = ready
+        self._ready = ready
+        self._gone = gone
+        self._established = False
         self._failure: Exception | None = None
         self._closing = False
         self._eof_told = False
@@ -59,7 +63,7 @@ class TlsTransport(Session, asyncio.Transport):
             return
         data, failure = self._receive(octets)
         self._reply()
-        if self._ready is not None and self.connection.handshake_complete:
+        if not self._established and self.connection.handshake_complete:
             self._establish()
         for chunk in data:
             if not self.is_closing():
@@ -68,7 +72,7 @@ class TlsTransport(Session, asyncio.Transport):
             self._fail(failure)
         elif self.connection.peer_closed and not self._eof_told:
             self._eof_told = True
-            if self._ready is not None:
+            if not self._established:
                 self._fail(TruncationError(CLOSED_EARLY))
             elif not self.is_closing() and not self._protocol.eof_received():
                 self.close()
@@ -78,26 +82,25 @@ class TlsTransport(Session, asyncio.Transport):
         self._timer.cancel()
         self._closing = True
         error = self._failure or error
-        if self._ready is not None:
-            ready, self._ready = self._ready, None
-            ready(self, error or TruncationError(CLOSED_EARLY))
-        else:
+        if self._established:
             self._protocol.connection_lost(error)
+        else:
+            error = error or TruncationError(CLOSED_EARLY)
+        self._gone(self, error)
 
     def writing_paused(self, paused: bool) -> None:
         """The buffer below is full, or has room again."""
         self._stuck, self._replies = paused, 0
-        if self._ready is None:
+        if self._established:
             (self._protocol.pause_writing if paused else self._protocol.resume_writing)()
 
     def _establish(self) -> None:
-        ready, self._ready = self._ready, None
+        self._established = True
         self._timer.cancel()
         self._protocol.connection_made(self)
         if self._stuck:
             self._protocol.pause_writing()
-        if ready is not None:
-            ready(self, None)
+        self._ready(self)
 
     def _reply(self) -> None:
         """Send what the protocol answers, to a peer that takes it."""

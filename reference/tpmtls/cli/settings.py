@@ -1,0 +1,157 @@
+"""From options to configurations; what cannot be used is a CommandError that says what to do."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from tpmtls.algorithms import SHA256, SUITES
+from tpmtls.backends.software_signer import load_private_key
+from tpmtls.cli.exits import USAGE, CommandError
+from tpmtls.config import DEFAULT_SUITES, ClientConfig, Credential, ExternalPsk, ServerConfig
+from tpmtls.keylog import KeyLogFile
+from tpmtls.tickets import SessionCache
+from tpmtls.violations import ConfigurationError
+
+
+def client_config(arguments: Namespace, early_data: bytes) -> ClientConfig:
+    """What `tpmtls connect` was told."""
+    credentials = _credentials(arguments)
+    config = ClientConfig(
+        **_common(arguments, len(early_data)),
+        credentials=credentials,
+        trust=arguments.ca,
+        verify=not arguments.insecure,
+        server_name=arguments.server_name,
+        key_shares=arguments.key_shares,
+        session_cache=_sessions(arguments),
+        post_handshake_auth=bool(credentials),
+    )
+    if arguments.ca is not None:
+        _ = config.trust_store  # read now, while a mistake is still one of usage
+    return config
+
+
+def server_config(arguments: Namespace) -> ServerConfig:
+    """What `tpmtls serve` was told."""
+    credentials = _credentials(arguments)
+    if not credentials and not arguments.psk:
+        raise CommandError("a server needs --cert and --key, or --psk", USAGE)
+    if arguments.client_ca is None:
+        for option in ("require_client_cert", "request_client_auth_after"):
+            if getattr(arguments, option):
+                raise CommandError(f"--{option.replace('_', '-')} needs --client-ca FILE", USAGE)
+    after = arguments.request_client_auth_after
+    if after and arguments.require_client_cert:
+        raise CommandError(
+            "a client certificate is asked for in the handshake (--require-client-cert) or after"
+            " it (--request-client-auth-after), not both",
+            USAGE,
+        )
+    config = ServerConfig(
+        **_common(arguments, arguments.early_data),
+        credentials=credentials,
+        client_trust=arguments.client_ca,
+        request_client_certificate=arguments.client_ca is not None and not after,
+        require_client_certificate=arguments.require_client_cert,
+        tickets=arguments.tickets,
+        max_early_data=arguments.early_data,
+    )
+    _ = config.client_trust_store  # as above
+    return config
+
+
+def read_file(path: str, what: str) -> bytes:
+    """The octets of a file."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CommandError(f"{what}: cannot read {path}: {error.strerror}", USAGE) from None
+
+
+def save_sessions(cache: SessionCache, path: str) -> None:
+    """Keep the sessions for the next time."""
+    try:
+        cache.save(path)
+    except OSError as error:
+        raise CommandError(f"--session: cannot write {path}: {error.strerror}", USAGE) from None
+
+
+def _common(arguments: Namespace, early_data: int) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "alpn": arguments.alpn,
+        "psks": _psks(arguments, early_data),
+        "handshake_timeout": arguments.timeout,
+        "key_log": _key_log(arguments),
+    }
+    if arguments.suites is not None:
+        values["suites"] = arguments.suites
+    if arguments.groups is not None:
+        values["groups"] = arguments.groups
+    if arguments.sigalgs is not None:
+        values["signature_schemes"] = arguments.sigalgs
+    return values
+
+
+def _psks(arguments: Namespace, early_data: int) -> tuple[ExternalPsk, ...]:
+    """Early data under a PSK goes with the first suite that fits it, and the first protocol."""
+    suites = arguments.suites or DEFAULT_SUITES
+    suite = next((suite for suite in suites if SUITES[suite].hash == SHA256), None)
+    return tuple(
+        ExternalPsk(
+            identity,
+            key,
+            max_early_data=0 if suite is None else early_data,
+            suite=suite if early_data else None,
+            alpn=arguments.alpn[0] if arguments.alpn else None,
+        )
+        for identity, key in arguments.psk
+    )
+
+
+def _credentials(arguments: Namespace) -> tuple[Credential, ...]:
+    certificates, keys = arguments.cert, arguments.key
+    if len(certificates) != len(keys):
+        raise CommandError(
+            f"{len(certificates)} --cert and {len(keys)} --key: each certificate needs its key",
+            USAGE,
+        )
+    return tuple(_credential(*pair) for pair in zip(certificates, keys, strict=True))
+
+
+def _credential(certificate: str, key: str) -> Credential:
+    if key.startswith("handle:"):
+        raise CommandError(f"--key {key}: keys in a TPM are not in this version yet", USAGE)
+    pem = read_file(key, "--key")
+    if b"-----BEGIN TSS2 PRIVATE KEY-----" in pem:
+        raise CommandError(f"--key {key}: keys of a TPM are not in this version yet", USAGE)
+    try:
+        private_key = load_private_key(pem)
+        credential = Credential.load(certificate, private_key)
+    except ConfigurationError as error:
+        raise CommandError(f"--cert {certificate} --key {key}: {error}", USAGE) from None
+    if credential.leaf.public_key() != private_key.public_key():
+        raise CommandError(f"--key {key} is not the key of --cert {certificate}", USAGE)
+    return credential
+
+
+def _key_log(arguments: Namespace) -> KeyLogFile | None:
+    if arguments.keylog is None:
+        return None
+    log = KeyLogFile(arguments.keylog)
+    log.open()
+    return log
+
+
+def _sessions(arguments: Namespace) -> SessionCache | None:
+    path = arguments.session
+    if path is None:
+        return None
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise CommandError(f"--session: there is no folder {folder} to keep {path} in", USAGE)
+    try:
+        return SessionCache.load(path)
+    except OSError as error:
+        raise CommandError(f"--session: cannot read {path}: {error.strerror}", USAGE) from None
