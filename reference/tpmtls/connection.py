@@ -445,7 +445,9 @@ class ServerConnection(Connection):
     _table = server.SERVER
 
     def __init__(self, config: ServerConfig, backend: Backend | None = None) -> None:
+        # req: 5.1-21
         super().__init__(config, backend)
+        self._writer.unprotected_version = ProtocolVersion.TLS_1_2
         self._state = server_states.WaitClientHello(Context(config, self.backend))
 
     def request_client_certificate(self) -> None:
