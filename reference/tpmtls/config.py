@@ -16,7 +16,13 @@ from cryptography import x509
 from tpmtls.algorithms import GROUPS, SCHEMES, SHA256, SUITES, HashAlgorithm
 from tpmtls.backends.base import Signer
 from tpmtls.backends.software_signer import SoftwareSigner
-from tpmtls.certificates import TrustStore, load_chain, matches_name, schemes_for_key
+from tpmtls.certificates import (
+    TrustStore,
+    load_chain,
+    matches_name,
+    parse_server_name,
+    schemes_for_key,
+)
 from tpmtls.codepoints import (
     CipherSuite,
     CodePoint,
@@ -218,11 +224,8 @@ class ClientConfig(Config):
                 raise ConfigurationError(f"key share for {strangers[0]}, which is not in groups")
             if list(self.key_shares) != [g for g in self.groups if g in self.key_shares]:
                 raise ConfigurationError("key_shares must be in the order of groups, each once")
-        if self.sni is not None:
-            try:
-                self.sni.encode("idna")
-            except UnicodeError:
-                raise ConfigurationError(f"not a host name: {self.server_name!r}") from None
+        if self.server_name is not None:
+            parse_server_name(self.server_name)
 
     @cached_property
     def trust_store(self) -> TrustStore:

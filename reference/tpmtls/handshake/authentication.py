@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tpmtls.algorithms import SCHEMES
 from tpmtls.backends.base import Backend, Secret
-from tpmtls.certificates import key_type, parse_chain, signature_content, verify_signature
+from tpmtls.certificates import (
+    TrustStore,
+    parse_chain,
+    schemes_for_key,
+    signature_content,
+    verify_signature,
+)
 from tpmtls.codepoints import ExtensionType, SignatureScheme
 from tpmtls.config import Credential
 from tpmtls.key_schedule import check_verify_data, verify_data
 from tpmtls.transcript import Transcript
 from tpmtls.violations import PeerViolation, Violation
-from tpmtls.wire.extensions import Extensions
+from tpmtls.wire.extensions import CertificateAuthorities, Extensions
 from tpmtls.wire.messages import Certificate, CertificateEntry, CertificateVerify, Finished
+
+MAX_AUTHORITIES: Final = 2**15
+"""Octets of names in a certificate_authorities extension that we send; with more, none are."""
 
 Role = Literal["server", "client"]
 """Who signs: the context string of the signature depends on it."""
@@ -41,6 +49,12 @@ def make_certificate_verify(
 def make_finished(backend: Backend, base_key: Secret, transcript: Transcript) -> Finished:
     """MAC the transcript up to here (RFC 9846 §4.5.3)."""
     return Finished(verify_data(backend, base_key, transcript.digest()))
+
+
+def name_authorities(store: TrustStore) -> CertificateAuthorities | None:
+    """The store's anchors by name; None where there are none, or more than an extension holds."""
+    size = sum(2 + len(name) for name in store.subjects)
+    return CertificateAuthorities(store.subjects) if 0 < size < MAX_AUTHORITIES else None
 
 
 def read_chain(
@@ -75,7 +89,7 @@ def check_certificate_verify(
     # req: 4.5.2-4 4.5.2-5 4.5.2-6 4.5.2-7 4.5.2-8 4.5.2-9 4.3.3-1
     if message.algorithm not in offered:
         raise PeerViolation(Violation.SCHEME_NOT_OFFERED, message.algorithm.name)
-    if SCHEMES[message.algorithm].key_type != key_type(leaf):
+    if not schemes_for_key(leaf, (message.algorithm,)):
         raise PeerViolation(Violation.SCHEME_NOT_FOR_KEY, message.algorithm.name)
     content = signature_content(role, transcript.digest())
     if not verify_signature(leaf, message.algorithm, message.signature, content):

@@ -6,9 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from tpmtls.certificates import verify_server_chain
-from tpmtls.codepoints import (
-    HandshakeType,
-)
+from tpmtls.codepoints import AlertDescription, HandshakeType
 from tpmtls.config import ClientConfig
 from tpmtls.events import HandshakeCompleted
 from tpmtls.handshake.authentication import (
@@ -55,7 +53,7 @@ from tpmtls.key_schedule import (
     SERVER_APPLICATION_TRAFFIC_SECRET,
 )
 from tpmtls.record import Epoch
-from tpmtls.violations import PeerViolation, Violation
+from tpmtls.violations import CertificateError, PeerViolation, Violation
 from tpmtls.wire.extensions import (
     EarlyDataIndication,
     ProtocolNameList,
@@ -147,7 +145,10 @@ def on_certificate(
     if not chain:
         raise PeerViolation(Violation.EMPTY_SERVER_CERTIFICATE)
     if config.verify:
-        name = config.server_name or ""
+        name = config.server_name
+        if not name:
+            reason = "no server_name is configured to check it against"
+            raise CertificateError("name", reason, AlertDescription.certificate_unknown)
         verify_server_chain(
             chain, config.trust_store, name, config.now(), config.certificate_schemes
         )

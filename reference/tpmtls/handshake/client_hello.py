@@ -16,6 +16,7 @@ from tpmtls.codepoints import (
 )
 from tpmtls.config import ClientConfig, ExternalPsk
 from tpmtls.events import PskKind
+from tpmtls.handshake.authentication import name_authorities
 from tpmtls.handshake.machine import Context
 from tpmtls.key_schedule import (
     EXTERNAL_BINDER_KEY,
@@ -27,7 +28,6 @@ from tpmtls.tickets import SessionTicket
 from tpmtls.transcript import Transcript
 from tpmtls.violations import ConfigurationError
 from tpmtls.wire.extensions import (
-    CertificateAuthorities,
     Cookie,
     EarlyDataIndication,
     ExtensionBody,
@@ -230,7 +230,7 @@ def _extensions(
     config = context.config
     bodies: list[ExtensionBody] = [SupportedVersions((ProtocolVersion.TLS_1_3,))]
     if config.sni is not None:
-        name = ServerName(NameType.host_name, config.sni.encode("idna"))
+        name = ServerName(NameType.host_name, config.sni.encode("ascii"))
         bodies.append(ServerNameList((name,)))
     bodies.append(SupportedGroups(_offered_groups(context)))
     bodies.append(SignatureAlgorithms(config.signature_schemes))
@@ -243,7 +243,8 @@ def _extensions(
     if config.post_handshake_auth:
         bodies.append(PostHandshakeAuth())
     if config.send_certificate_authorities:
-        bodies.append(CertificateAuthorities(config.trust_store.subjects))
+        authorities = name_authorities(config.trust_store)
+        bodies += [] if authorities is None else [authorities]
     if config.session_cache is not None or config.psks:
         bodies.append(PskKeyExchangeModes(config.psk_modes))
     bodies.append(_key_share(shares))

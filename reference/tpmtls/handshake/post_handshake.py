@@ -28,6 +28,7 @@ from tpmtls.handshake.authentication import (
     make_certificate,
     make_certificate_verify,
     make_finished,
+    name_authorities,
     read_chain,
     to_der,
 )
@@ -338,8 +339,9 @@ def make_certificate_request(config: ServerConfig, request_context: bytes) -> Ce
     bodies: list[ExtensionBody] = [SignatureAlgorithms(config.signature_schemes)]
     if config.certificate_schemes != config.signature_schemes:
         bodies.append(SignatureAlgorithmsCert(config.certificate_schemes))
-    if config.client_trust_store is not None and config.client_trust_store.subjects:
-        bodies.append(CertificateAuthorities(config.client_trust_store.subjects))
+    if config.client_trust_store is not None:
+        authorities = name_authorities(config.client_trust_store)
+        bodies += [] if authorities is None else [authorities]
     return CertificateRequest(request_context, Extensions(bodies))
 
 
