@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from tests.unit.scripted import SUITE, Edits, ScriptedPeer, adding, dropping
+from tests.unit.scripted import SUITE, Edit, Edits, ScriptedPeer, adding, dropping
 from tpmtls.algorithms import SHA256, SUITES, HashAlgorithm
 from tpmtls.backends.base import KeyShare
 from tpmtls.codepoints import (
@@ -32,11 +32,13 @@ from tpmtls.key_schedule import (
 )
 from tpmtls.record import Epoch, RecordWriter
 from tpmtls.wire.extensions import (
+    Cookie,
     EarlyDataIndication,
     ExtensionBody,
     Extensions,
     KeyShareClientHello,
     KeyShareEntry,
+    KeyShareHelloRetryRequest,
     KeyShareServerHello,
     OfferedPsks,
     PskIdentity,
@@ -125,22 +127,28 @@ class ScriptedClient(ScriptedPeer):
             self.rekey_write(Epoch.EARLY, schedule.derive(CLIENT_EARLY_TRAFFIC_SECRET, digest))
         return self
 
-    def hello_again(self, *bodies: ExtensionBody) -> Self:
-        """Read the HelloRetryRequest, and send the second ClientHello with `bodies` in it."""
-        request, octets = self.next_message()
-        assert isinstance(request, HelloRetryRequest), request
-        self._select(request.cipher_suite)
+    def hello_again(self, edit: Edit = lambda message: message) -> Self:
+        """Read the HelloRetryRequest, and send the ClientHello that it asks for, edited."""
+        retry, octets = self.next_message()
+        assert isinstance(retry, HelloRetryRequest), retry
+        self.retry = retry
+        self._select(retry.cipher_suite)
         self.transcript.replace_client_hello()
         self.transcript.add(octets)
         self.writer = RecordWriter()
-        kept = dropping(ExtensionType.early_data)(self.first)
-        self._say_hello(adding(*bodies)(kept))
+        bodies: list[ExtensionBody] = []
+        wanted, cookie = (
+            retry.extensions.get(KeyShareHelloRetryRequest),
+            retry.extensions.get(Cookie),
+        )
+        if wanted is not None:
+            self.shares = {wanted.selected_group: self.backend.key_share(wanted.selected_group)}
+            bodies.append(self._key_share())
+        if cookie is not None:
+            bodies.append(cookie)
+        self.edits[ClientHello] = edit
+        self._say_hello(adding(*bodies)(dropping(ExtensionType.early_data)(self.first)))
         return self
-
-    def retried_with(self, group: NamedGroup) -> KeyShareClientHello:
-        """A fresh share for that group alone, in place of the others."""
-        self.shares = {group: self.backend.key_share(group)}
-        return self._key_share()
 
     def _key_share(self) -> KeyShareClientHello:
         return KeyShareClientHello(

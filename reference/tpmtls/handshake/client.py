@@ -176,6 +176,7 @@ def on_finished(state: WaitFinished, message: Finished, octets: bytes) -> Step:
     n = state.negotiated
     context, transcript, schedule, backend = n.context, n.transcript, n.schedule, n.context.backend
     check_finished(backend, message, n.server_secret, transcript)
+    answer = None if n.request is None else answer_certificate_request(context.config, n.request)
     transcript.add(octets)
     schedule.add_nothing()
     digest = transcript.digest()
@@ -189,7 +190,6 @@ def on_finished(state: WaitFinished, message: Finished, octets: bytes) -> Step:
         flight.send(EndOfEarlyData())
         flight.rekey_write(Epoch.HANDSHAKE, n.suite, n.client_secret)
     if n.request is not None:
-        answer = answer_certificate_request(context.config, n.request)
         send_authentication(flight, answer, b"")
     flight.send(make_finished(backend, n.client_secret, transcript))
     flight.rekey_write(Epoch.APPLICATION, n.suite, client_secret)

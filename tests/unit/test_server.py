@@ -1,0 +1,215 @@
+"""A server after the first ClientHello: the second one, and the flights that follow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.misbehaviour import Case
+from tests.unit.scripted import SUITE, adding, changing, dropping
+from tests.unit.scripted_client import OfferedKey, ScriptedClient
+from tests.unit.support import assert_dead, server_config
+from tpmtls.codepoints import (
+    AlertDescription,
+    CipherSuite,
+    ContentType,
+    ExtensionType,
+    NamedGroup,
+    ProtocolVersion,
+    PskKeyExchangeMode,
+)
+from tpmtls.config import ExternalPsk
+from tpmtls.connection import ServerConnection
+from tpmtls.violations import ConnectionStateError, PeerAlert
+from tpmtls.violations import Violation as V
+from tpmtls.wire.extensions import (
+    Cookie,
+    EarlyDataIndication,
+    Extensions,
+    KeyShareClientHello,
+    KeyShareEntry,
+    OfferedPsks,
+    Padding,
+    PostHandshakeAuth,
+    PskIdentity,
+    PskKeyExchangeModes,
+    SupportedGroups,
+    UnknownExtension,
+)
+from tpmtls.wire.messages import ClientHello
+
+G, TYPE = NamedGroup, ExtensionType
+KEY = OfferedKey(b"the identity", bytes(range(32)))
+KNOWN = (ExternalPsk(KEY.identity, KEY.key),)
+RETRY = {"groups": (G.secp256r1,)}
+"""The server's groups, and a client's that make it ask for a share."""
+PEER: dict[str, Any] = {"groups": (G.x25519, G.secp256r1), "share_groups": (G.x25519,)}
+
+
+def _second(violation: V, edit: Any, *, peer: Any = None, **config: Any) -> Case:
+    def script(client: ScriptedClient) -> None:
+        client.hello().hello_again(edit).read_flight().finish()
+
+    return Case(violation, {}, script, RETRY | config, PEER | (peer or {}))
+
+
+def _shares(*groups: NamedGroup) -> Any:
+    entries = tuple(KeyShareEntry(group, bytes(65)) for group in groups)
+    return adding(KeyShareClientHello(entries))
+
+
+def _with_psk(message: Any) -> Any:
+    identities = (PskIdentity(b"new", 0),)
+    offered = OfferedPsks(identities, (bytes(32),))
+    return replace(message, extensions=Extensions((*message.extensions, offered))).to_octets()
+
+
+CASES = {
+    "random": _second(V.CLIENT_HELLO_CHANGED, changing(random=bytes(32))),
+    "session-id": _second(V.CLIENT_HELLO_CHANGED, changing(legacy_session_id=b"other")),
+    "suites": _second(
+        V.CLIENT_HELLO_CHANGED,
+        changing(cipher_suites=(SUITE, CipherSuite.TLS_AES_256_GCM_SHA384)),
+    ),
+    "extension-gone": _second(V.CLIENT_HELLO_CHANGED, dropping(TYPE.server_name)),
+    "extension-new": _second(V.CLIENT_HELLO_CHANGED, adding(PostHandshakeAuth())),
+    "extension-unknown": _second(
+        V.CLIENT_HELLO_CHANGED, adding(UnknownExtension(TYPE(0x1A1A), b""))
+    ),
+    "extension-changed": _second(
+        V.CLIENT_HELLO_CHANGED, adding(SupportedGroups((G.secp256r1, G.x25519)))
+    ),
+    "psk-new": _second(V.CLIENT_HELLO_CHANGED, _with_psk),
+    "legacy-version": _second(
+        V.CLIENT_LEGACY_VERSION, changing(legacy_version=ProtocolVersion.TLS_1_1)
+    ),
+    "cookie-gone": _second(V.COOKIE_MISMATCH, dropping(TYPE.cookie), retry_with_cookie=True),
+    "cookie-other": _second(V.COOKIE_MISMATCH, adding(Cookie(b"another")), retry_with_cookie=True),
+    "cookie-unasked": _second(V.COOKIE_MISMATCH, adding(Cookie(b"one"))),
+    "share-of-old": _second(V.RETRIED_SHARE_MISSING, _shares(G.x25519)),
+    "share-besides": _second(V.RETRIED_SHARE_MISSING, _shares(G.secp256r1, G.x25519)),
+    "share-gone": _second(V.RETRIED_SHARE_MISSING, _shares()),
+    "share-invalid": _second(V.INVALID_POINT, _shares(G.secp256r1)),
+    "early-data": _second(
+        V.EARLY_DATA_AFTER_RETRY, adding(EarlyDataIndication()), peer={"psks": (KEY,)}
+    ),
+    "binder": Case(
+        V.BINDER_INVALID,
+        {},
+        lambda peer: _break_binders(peer.hello()).hello_again(),
+        RETRY | {"psks": KNOWN},
+        PEER | {"psks": (KEY,)},
+    ),
+}
+
+
+def _break_binders(peer: ScriptedClient) -> ScriptedClient:
+    peer.edits[OfferedPsks] = lambda body: replace(body, binders=(bytes(32),))
+    return peer
+
+
+@pytest.mark.req("4.2.2-2", "4.3.2-2", "4.3.8-16", "4.3.10-7", "4.3.11-10")
+@pytest.mark.parametrize("name", CASES)
+def test_a_wrong_second_client_hello_is_refused(name: str) -> None:
+    CASES[name].against_server()
+
+
+# -- HelloRetryRequest -----------------------------------------------------------------------------
+
+
+@pytest.mark.req("4.2.1-3", "4.2.4-1", "4.2.4-2", "4.2.4-3", "4.2.4-9", "4.3.2-1", "4.3.8-19")
+@pytest.mark.parametrize("cookie", [False, True])
+def test_a_client_without_the_share_is_asked_for_it(cookie: bool) -> None:
+    config = server_config(**RETRY, retry_with_cookie=cookie)
+    client = ScriptedClient(ServerConnection(config), **PEER).hello().hello_again()
+    assert client.retry.cipher_suite is SUITE
+    assert client.retry.legacy_session_id_echo == client.first.legacy_session_id
+    kinds = [TYPE.supported_versions, TYPE.key_share, *[TYPE.cookie] * cookie]
+    assert [body.extension_type for body in client.retry.extensions] == kinds
+    client.read_flight().finish()
+    assert client.answer.cipher_suite is SUITE
+    assert client.target.info is not None
+    assert client.target.info.group is G.secp256r1
+
+
+def test_padding_may_change_in_the_second_client_hello() -> None:
+    client = ScriptedClient(ServerConnection(server_config(**RETRY)), **PEER)
+    client.hello().hello_again(adding(Padding(bytes(10)))).read_flight().finish()
+    assert client.target.handshake_complete
+
+
+@pytest.mark.req("4.2.4-11")
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_psk_may_survive_a_retry_or_be_dropped(kept: bool) -> None:
+    config = server_config(**RETRY, psks=KNOWN)
+    client = ScriptedClient(ServerConnection(config), **PEER, psks=(KEY,)).hello()
+    if not kept:
+        client.psks = ()
+    client.hello_again().read_flight().finish()
+    assert client.target.info is not None
+    assert client.target.info.psk == ("external" if kept else None)
+
+
+# -- the server's flight ---------------------------------------------------------------------------
+
+
+@pytest.mark.req("4.2.3-1", "4.2.3-8", "4.2.3-10", "4.2.3-11", "4.3.1-13", "4.3.1-14", "4.2.3-5")
+def test_the_server_hello_holds_what_it_must_and_no_more() -> None:
+    config = server_config(groups=(G.x25519,))
+    client = ScriptedClient(ServerConnection(config)).handshake()
+    answer = client.answer
+    assert answer.legacy_version is ProtocolVersion.TLS_1_2
+    assert answer.legacy_session_id_echo == client.first.legacy_session_id
+    assert answer.legacy_compression_method == 0
+    assert answer.random != client.first.random
+    kinds = [body.extension_type for body in answer.extensions]
+    assert kinds == [TYPE.supported_versions, TYPE.key_share]
+    assert client.parameters.extensions.types == {TYPE.server_name}
+
+
+@pytest.mark.req("4.5.3-3", "2-2")
+def test_a_server_may_send_data_before_the_client_has_answered() -> None:
+    client = ScriptedClient(ServerConnection(server_config(tickets=0)))
+    with pytest.raises(ConnectionStateError):
+        client.target.send_data(b"too early")
+    client.hello()
+    client.target.send_data(b"half a round trip")
+    client.read_flight()
+    assert client.receive_data() == b"half a round trip"
+    client.finish()
+    assert client.target.handshake_complete
+
+
+def test_a_client_without_keys_may_answer_the_flight_with_an_alert_in_clear() -> None:
+    client = ScriptedClient(ServerConnection(server_config())).hello()
+    client.target.data_to_send()
+    with pytest.raises(PeerAlert) as caught:
+        client.send_record(ContentType.alert, b"\x02\x28")
+    assert caught.value.description is AlertDescription.handshake_failure
+    assert client.target.data_to_send() == b"", "an alert is not answered"
+    assert_dead(client.target, caught.value)
+
+
+@pytest.mark.req("4.7.1-5", "4.7.1-16")
+@pytest.mark.parametrize("number", [0, 1, 5])
+def test_the_server_gives_as_many_tickets_as_it_is_told_to(number: int) -> None:
+    client = ScriptedClient(ServerConnection(server_config(tickets=number))).handshake()
+    tickets = [client.read_ticket() for _ in range(number)]
+    assert client.next_record() is None
+    assert len({ticket.key for ticket in tickets}) == number
+    assert len({ticket.age for ticket in tickets}) == number
+    client.target.send_tickets(2)
+    assert client.read_ticket().key != client.read_ticket().key
+
+
+@pytest.mark.req("4.3.9-5")
+def test_a_client_that_could_not_use_a_ticket_gets_none() -> None:
+    for edit in (
+        dropping(TYPE.psk_key_exchange_modes),
+        adding(PskKeyExchangeModes((PskKeyExchangeMode.psk_ke,))),
+    ):
+        client = ScriptedClient(ServerConnection(server_config()), {ClientHello: edit}).handshake()
+        client.target.send_tickets()
+        assert client.next_record() is None
