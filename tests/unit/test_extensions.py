@@ -131,6 +131,28 @@ def test_bounds_are_those_of_appendix_b(name: str) -> None:
         assert bounds == rfc.vectors()[name]
 
 
+@pytest.mark.req("6-9")
+@pytest.mark.parametrize(
+    ("body", "octets"),
+    [
+        # a binder of 31 octets: PskBinderEntry starts at 32
+        (x.OfferedPsks, "0007 0001 69 00000007 0021 1f" + "00" * 31 + "00"),
+        (x.OfferedPsks, "0007 0000 00000007 00" + "0021 20" + "00" * 32),  # an empty identity
+        (x.ProtocolNameList, "0004 02 6832 00"),  # an empty name
+        (x.CertificateAuthorities, "0004 0000 0000"),
+        (x.OidFilters, "0003 00 0000"),
+        (x.KeyShareClientHello, "0004 001d 0000"),
+        (x.KeyShareServerHello, "001d 0000"),
+        (x.ServerNameList, "0003 00 0000"),
+    ],
+    ids=range(8),
+)
+def test_items_shorter_than_their_bounds(body: type[Struct], octets: str) -> None:
+    with pytest.raises(PeerViolation) as caught:
+        body.decode(bytes.fromhex(octets))
+    assert caught.value.violation is Violation.VECTOR_LENGTH
+
+
 def test_what_truncate_removes() -> None:
     psks = x.OfferedPsks((x.PskIdentity(b"a", 0), x.PskIdentity(b"b", 0)), (bytes(32), bytes(48)))
     octets = psks.encode()

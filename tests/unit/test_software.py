@@ -281,6 +281,8 @@ def test_only_the_uncompressed_form_is_a_share(group: NamedGroup, form: int) -> 
     _, point = share_and_answers(group)
     bent = bytes((form,)) + point[1:]
     assert refusals(group, bent, bent) == {Violation.INVALID_POINT}
+    with pytest.raises(PeerViolation, match="legacy_form is not 4"):
+        seeded(2).respond(group, bent)
 
 
 def _off_the_curve(group: NamedGroup) -> dict[str, bytes]:

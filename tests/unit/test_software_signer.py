@@ -116,6 +116,15 @@ def test_a_short_rsa_key_has_no_room_for_a_long_hash() -> None:
     assert SoftwareSigner(key).schemes == signer.schemes
 
 
+def test_the_shortest_rsa_key_for_a_hash() -> None:
+    """Room for digest, salt and two octets, less one bit (RFC 8017 §9.1.1)."""
+    scheme = SignatureScheme.rsa_pss_rsae_sha512
+    key = rsa.generate_private_key(65537, 2 * 8 * 64 + 10)
+    verify(key, scheme, SoftwareSigner(key).sign(scheme, DATA))
+    shorter = rsa.generate_private_key(65537, 2 * 8 * 64 + 9)
+    assert scheme not in SoftwareSigner(shorter).schemes
+
+
 def rsa_key(p: int, q: int) -> rsa.RSAPrivateKey:
     d = pow(65537, -1, (p - 1) * (q - 1))
     crt = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -56,13 +57,14 @@ class SoftwareSecret(Secret):
 # -- key exchange ----------------------------------------------------------------------------------
 
 
-class _Private:
-    """An ephemeral private key of one group; `exchange` gives Z of RFC 9846 §7.4.2."""
+class _Private(ABC):
+    """An ephemeral private key of one group."""
 
     public: bytes
 
+    @abstractmethod
     def exchange(self, peer: bytes) -> bytes:
-        raise NotImplementedError
+        """Z of RFC 9846 §7.4.2; raises PeerViolation."""
 
 
 class _EcPrivate(_Private):
