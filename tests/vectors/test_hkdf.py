@@ -8,6 +8,8 @@ import pytest
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
+from tpmtls.algorithms import SHA256
+from tpmtls.backends.software import SoftwareBackend, SoftwareSecret
 from vectors.vectorlib import library
 
 HASHES: dict[str, hashes.HashAlgorithm] = {
@@ -39,3 +41,15 @@ def test_cryptography(case: dict[str, Any]) -> None:
     salt = None if case["salt"] is None else octets(case, "salt")
     both = HKDF(algorithm, case["length"], salt, octets(case, "info"))
     assert both.derive(octets(case, "ikm")) == octets(case, "okm")
+
+
+@pytest.mark.row(what="HKDF-Extract, cases with SHA-256", against="RFC 5869")
+@pytest.mark.parametrize("number", [case["id"] for case in CASES if case["hash"] == "sha256"])
+def test_reference(number: int) -> None:
+    """The reference has no bare HKDF-Expand: the replay sees to HKDF-Expand-Label."""
+    case = next(case for case in CASES if case["id"] == number)
+    ikm = SoftwareSecret("ikm", octets(case, "ikm"), None)
+    salt = SoftwareSecret("salt", octets(case, "salt"), None) if case["salt"] else None
+    backend = SoftwareBackend()
+    prk = backend.extract(SHA256, salt, ikm, "prk")
+    assert backend.reveal(prk, "test") == octets(case, "prk")

@@ -10,7 +10,7 @@ from . import library
 from .documents import build_documents
 from .flips import Report, flip_all
 from .problems import Problem
-from .replay import find_replay
+from .replay import find_replay, replay_problems
 from .rfc_text import RfcTextError
 from .wire import WireError
 
@@ -86,13 +86,9 @@ def check() -> Iterator[Problem]:
     if unreadable:
         return
     shelf = library.Library()
-    replay = find_replay()
     for name in library.PATHS:
         yield from shelf.problems(name)
-        if replay and name in library.TRACES:
-            trace = shelf.trace(name)
-            resumed = trace.data["resumes"]
-            yield from replay(trace, shelf.trace(resumed) if resumed else None)
+        yield from replay_problems(shelf, name)
 
 
 def malformed() -> Iterator[Problem]:
@@ -118,7 +114,7 @@ def describe_check(compared: dict[str, dict[str, Any]]) -> str:
         if library.can_validate()
         else ["schemas not looked at (no jsonschema)"]
     )
-    done += ["replayed"] if find_replay() else ["not replayed"]
+    done += ["replayed in both roles"] if find_replay() else ["not replayed (no tpmtls)"]
     return f"{len(library.PATHS)} files: " + ", ".join(done)
 
 

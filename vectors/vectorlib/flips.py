@@ -2,15 +2,18 @@
 
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .library import PATHS, Library
+from .problems import Problem
 
 _HEX: Final = re.compile(r"^(?:[0-9a-f]{2})+$")
 # Keys whose values may look like hex and are words or numbers of sections
 _WORDS: Final = {"section", "rfc9846"}
+Check = Callable[[Library, str], Iterator[Problem]]
+"""Finds the problems of a document of a library."""
 EVERY_BIT: Final = (1, 2, 4, 8, 16, 32, 64, 128, 255)
 
 
@@ -87,16 +90,20 @@ def exhaustive(fields: list[HexField]) -> Iterator[tuple[HexField, int, int]]:
                 yield one, octet, mask
 
 
-def flip_document(name: str, seed: int | None) -> Report:
-    """Flip octets of a committed document: a sample drawn from a seed, or every one for None."""
+def flip_document(name: str, seed: int | None, check: Check | None = None) -> Report:
+    """Flip octets of a committed document: a sample drawn from a seed, or every one for None.
+
+    `check` is to notice them: `Library.problems` unless another is given.
+    """
     library = Library()
+    check = check or Library.problems
     document = library.documents[name]
     fields = list(hex_fields(document))
     report = Report(name, len(fields), sum(len(one.value) // 2 for one in fields))
     chosen = exhaustive(fields) if seed is None else sampled(fields, seed)
     for one, octet, mask in chosen:
         report.flips += 1
-        if not _caught(library, name, one, octet, mask):
+        if not _caught(check, library, name, one, octet, mask):
             flip = Flip(one.path, octet, mask)
             clamped = _is_clamped(one, octet, mask)
             (report.without_information if clamped else report.survivors).append(flip)
@@ -111,13 +118,15 @@ def flip_all(seed: int | None) -> Iterator[Report]:
         yield from pool.map(flip_document, PATHS, [seed] * len(PATHS))
 
 
-def _caught(library: Library, name: str, one: HexField, octet: int, mask: int) -> bool:
+def _caught(
+    check: Check, library: Library, name: str, one: HexField, octet: int, mask: int
+) -> bool:
     original = one.value
     octets = bytearray.fromhex(original)
     octets[octet] ^= mask
     one.holder[one.key] = octets.hex()
     try:
-        return next(library.problems(name), None) is not None
+        return next(check(library, name), None) is not None
     finally:
         one.holder[one.key] = original
 

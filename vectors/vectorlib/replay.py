@@ -5,10 +5,11 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from .library import TRACES, Library
 from .problems import Problem
 from .trace import Trace
 
-# The module beside this one that imports `tpmtls` and offers `replay` for both roles
+# The package beside this module that imports `tpmtls` and offers `replay` for both roles
 HOOK: Final = "reference_replay"
 Replay = Callable[[Trace, Trace | None], Iterator[Problem]]
 
@@ -23,3 +24,13 @@ def find_replay() -> Replay | None:
         return None
     found: Replay = importlib.import_module(f"{package}.{HOOK}").replay
     return found
+
+
+def replay_problems(library: Library, name: str) -> Iterator[Problem]:
+    """What the reference does otherwise than a document; nothing where that is not a trace."""
+    replay = find_replay()
+    if replay is None or name not in TRACES:
+        return
+    trace = library.trace(name)
+    resumed = trace.data["resumes"]
+    yield from replay(trace, library.trace(resumed) if resumed else None)
