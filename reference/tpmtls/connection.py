@@ -239,7 +239,8 @@ class Connection:
             self._early_data_received += len(record.fragment)
             if self._early_data_received > self._early_data_allowed:
                 raise PeerViolation(Violation.TOO_MUCH_EARLY_DATA)
-            self._events.append(EarlyData(record.fragment))
+            if record.fragment:
+                self._events.append(EarlyData(record.fragment))
         elif reads == "application data":
             if record.fragment:
                 self._events.append(ApplicationData(record.fragment))
@@ -426,13 +427,17 @@ class ClientConnection(Connection):
 
     def send_early_data(self, data: bytes) -> None:
         """Send 0-RTT data, which an attacker can replay; raises ConnectionStateError past the
-        limit. What the server rejects is not sent again.
+        limits of ticket and key. What the server rejects is not sent again.
         """
         # req: 4.3.10-15 5.5-2
         if len(data) > self.early_data_limit:
             raise self._failure or ConnectionStateError(
                 f"early data is limited to {self.early_data_limit} more octets now"
             )
+        records = -(-len(data) // self._writer.fragment_size)
+        left = self._writer.records_left(self.config.max_records_per_key) - _KEY_UPDATE_MARGIN
+        if records > left:
+            raise ConnectionStateError("the key of early data is used up and cannot be renewed")
         self._early_data_sent += len(data)
         if data:
             self._renew_keys()

@@ -32,7 +32,8 @@ from tpmtls.wire.messages import (
 class Case:
     """A peer's misbehaviour, and the violation that it is.
 
-    `config` changes the target's configuration, `peer` is how the scripted peer is made.
+    `config` changes the target's configuration, `peer` is how the scripted peer is made;
+    `early_data` makes the target offer some.
     """
 
     violation: Violation
@@ -40,10 +41,13 @@ class Case:
     script: Callable[[Any], object] = lambda peer: peer.handshake()
     config: Mapping[str, Any] = field(default_factory=dict)
     peer: Mapping[str, Any] = field(default_factory=dict)
+    early_data: bytes | None = None
 
     def against_client(self) -> None:
         """Play the server, and be refused."""
-        target = ClientConnection(client_config(**self.config), WatchedBackend())
+        config, early = client_config(**self.config), self.early_data is not None
+        target = ClientConnection(config, WatchedBackend(), early_data=early)
+        target.send_early_data(self.early_data or b"")
         peer = ScriptedServer(target, self.edits, **self.peer)
         with refused(peer, self.violation):
             self.script(peer)

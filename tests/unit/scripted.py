@@ -176,14 +176,14 @@ class ScriptedPeer:
 
     # keys
 
-    def rekey_read(self, epoch: Epoch, secret: Secret) -> None:
-        self.reader.rekey(self._protection(epoch, secret), self.assembler.aligned())
+    def rekey_read(self, epoch: Epoch, secret: Secret, suite: CipherSuite | None = None) -> None:
+        self.reader.rekey(self._protection(epoch, secret, suite), self.assembler.aligned())
 
-    def rekey_write(self, epoch: Epoch, secret: Secret) -> None:
-        self.writer.rekey(self._protection(epoch, secret))
+    def rekey_write(self, epoch: Epoch, secret: Secret, suite: CipherSuite | None = None) -> None:
+        self.writer.rekey(self._protection(epoch, secret, suite))
 
-    def _protection(self, epoch: Epoch, secret: Secret) -> Protection:
-        parameters = SUITES[self.suite]
+    def _protection(self, epoch: Epoch, secret: Secret, suite: CipherSuite | None) -> Protection:
+        parameters = SUITES[suite or self.suite]
         return Protection(epoch, parameters, traffic_aead(self.backend, parameters, secret))
 
     def derive_handshake_secrets(self, shared: Secret | None) -> None:

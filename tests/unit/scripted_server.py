@@ -62,6 +62,8 @@ class ScriptedServer(ScriptedPeer):
     ) -> None:
         super().__init__(target, edits or {}, suite)
         self.psk, self.index, self.parameters = psk, index, parameters
+        self.early_psk, self.early_suite = psk, suite
+        """What the client's early data is protected with."""
         self.credential = credential()
         self.writer.unprotected_version = ProtocolVersion.TLS_1_2
         self.offer: ClientHello
@@ -69,16 +71,20 @@ class ScriptedServer(ScriptedPeer):
         """Whether the client writes under early keys."""
 
     def accept(self) -> Self:
-        """Read the ClientHello; what follows it may be early data under the PSK."""
+        """Read the ClientHello; what follows it may be early data under a PSK."""
         self.offer = self.receive(ClientHello)
-        psk = None if self.psk is None else self.backend.import_psk(self.psk, self.hash)
-        self.schedule = KeySchedule(self.backend, self.hash, psk)
+        self.schedule = self._schedule(self.psk)
         self.early = self.offer.extensions.get(EarlyDataIndication) is not None
         if self.early:
             self.transcript.select(self.hash)
-            row, digest = CLIENT_EARLY_TRAFFIC_SECRET, self.transcript.digest()
-            self.rekey_read(Epoch.EARLY, self.schedule.derive(row, digest))
+            early, digest = self._schedule(self.early_psk), self.transcript.digest()
+            secret = early.derive(CLIENT_EARLY_TRAFFIC_SECRET, digest)
+            self.rekey_read(Epoch.EARLY, secret, self.early_suite)
         return self
+
+    def _schedule(self, psk: bytes | None) -> KeySchedule:
+        secret = None if psk is None else self.backend.import_psk(psk, self.hash)
+        return KeySchedule(self.backend, self.hash, secret)
 
     def retry(self, *bodies: ExtensionBody) -> Self:
         """HelloRetryRequest; then read the second ClientHello."""

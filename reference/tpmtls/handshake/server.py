@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from tpmtls.codepoints import (
+    ExtensionType,
     HandshakeType,
 )
 from tpmtls.events import EarlyDataEnded, HandshakeCompleted
@@ -138,6 +139,8 @@ def _with_tickets(flight: Flight, connected: ServerConnected) -> Step:
 def _summary(negotiated: Negotiated) -> HandshakeCompleted:
     choices = negotiated.choices
     psk = choices.psk
+    first = choices.retried or choices.offer.hello
+    offered_early_data = ExtensionType.early_data in first.extensions.types
     resumed = psk.ticket if psk is not None else None
     return HandshakeCompleted(
         suite=choices.suite.suite,
@@ -146,7 +149,7 @@ def _summary(negotiated: Negotiated) -> HandshakeCompleted:
         server_name=choices.offer.server_name,
         alpn=choices.alpn,
         peer_chain=to_der(negotiated.chain) if resumed is None else resumed.client_chain,
-        early_data_accepted=choices.max_early_data > 0 if choices.offer.early_data else None,
+        early_data_accepted=choices.max_early_data > 0 if offered_early_data else None,
     )
 
 

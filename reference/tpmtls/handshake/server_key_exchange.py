@@ -119,7 +119,7 @@ def on_client_hello(state: WaitClientHello, message: ClientHello, octets: bytes)
             psk.schedule.close()
         return _retry(state, message, octets, suite, group)
     with closed_on_failure(psk):
-        choices = _choose(context, offer, octets, suite, group, psk, retried=False)
+        choices = _choose(context, offer, octets, suite, group, psk, retried=None)
         return _send_flight(choices, transcript)
 
 
@@ -183,7 +183,7 @@ def on_second_client_hello(
     psk = select_psk(context, offer, octets, state.suite, state.transcript, common_group=True)
     group = None if psk and psk.mode is PskKeyExchangeMode.psk_ke else state.group
     with closed_on_failure(psk):
-        choices = _choose(context, offer, octets, state.suite, group, psk, retried=True)
+        choices = _choose(context, offer, octets, state.suite, group, psk, retried=state.first)
         return _send_flight(choices, state.transcript)
 
 
@@ -229,7 +229,7 @@ def _choose(
     group: NamedGroup | None,
     psk: SelectedPsk | None,
     *,
-    retried: bool,
+    retried: ClientHello | None,
 ) -> Choices:
     config = context.config
     alpn = select_alpn(config.alpn, offer.alpn)
@@ -305,7 +305,7 @@ def _agree(flight: Flight, choices: Choices, transcript: Transcript) -> KeySched
         if choices.max_early_data:
             _accept_early_data(flight, choices, schedule, transcript.digest())
     flight.send(_server_hello(choices, share))
-    if offer.hello.legacy_session_id and not choices.retried:
+    if offer.hello.legacy_session_id and choices.retried is None:
         flight.add(SendChangeCipherSpec())
     schedule.add_shared_secret(shared)
     return schedule

@@ -67,7 +67,8 @@ class Choices:
     alpn: str | None
     credential: tuple[Credential, SignatureScheme] | None
     max_early_data: int
-    retried: bool
+    retried: ClientHello | None
+    """The first ClientHello, where this one answers a HelloRetryRequest."""
 
 
 @dataclass(frozen=True, slots=True)
