@@ -34,11 +34,11 @@ class Channel:
         with contextlib.suppress(OSError):  # records are whole: Nagle would only hold them back
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def receive(self, deadline: Deadline) -> bytes:
-        """What has arrived, at least one octet; b"" at the end."""
+    def receive(self, deadline: Deadline, flags: int = 0, size: int = RECEIVE_SIZE) -> bytes:
+        """What has arrived, up to `size` octets and at least one; b"" at the end."""
         while True:
             try:
-                return self.socket.recv(RECEIVE_SIZE)
+                return self.socket.recv(size, flags)
             except BlockingIOError:
                 self._wait(select.POLLIN, deadline)
 

@@ -122,6 +122,8 @@ class Server:
             with sock, self._stream(sock) as stream:
                 with self._lock:
                     self._open[thread] = stream
+                    if self._closing.is_set():
+                        return
                 stream.handshake(self._config.handshake_timeout)
                 self._handler(stream)
         except (TlsError, OSError) as error:

@@ -71,6 +71,7 @@ class TlsStream(Session):
         if size <= 0:
             return b""
         with self._reading, self._in_time() as deadline:
+            self._check_open()
             self._fill(deadline)
             if not self._incoming:
                 return b""
@@ -101,14 +102,19 @@ class TlsStream(Session):
         """Raise what ended the stream, if something did."""
         if self._failure is not None:
             raise self._failure
+        self._check_open()
+
+    def _check_open(self) -> None:
         if not self._open:
             raise OSError(errno.EBADF, "the stream is closed")
 
     def _pump(self, deadline: Deadline) -> None:
         """Take in what arrives next, and answer where the protocol wants it."""
         octets = self._channel.receive(deadline)
-        if not octets and not self._open:
-            return  # another thread closed the stream
+        if octets or self._open:  # or else another thread closed the stream
+            self._take_in(octets, deadline)
+
+    def _take_in(self, octets: bytes, deadline: Deadline) -> None:
         with self._lock:
             data, failure = self._receive(octets)
             self._incoming.extend(data)
@@ -219,7 +225,7 @@ class TlsStream(Session):
                 self._pump(deadline)
                 if self._failure is not None:
                     raise self._failure
-                if self.connection.peer_closed:
+                if self.connection.peer_closed and not self.connection.handshake_complete:
                     raise TruncationError(CLOSED_EARLY)
             with contextlib.suppress(ConnectionError):
                 self._drain(deadline)
@@ -255,8 +261,8 @@ class TlsStream(Session):
         """End TLS on both sides, and give the plain socket back.
 
         Discards data until the peer's close_notify, for at most the timeout or, without one,
-        UNWRAP_SECONDS. The peer must be silent between its close_notify and ours, or the plain
-        octets that it sent may have been read already.
+        UNWRAP_SECONDS. What the peer sends in clear after it stays in the socket, unless `recv`
+        took it already: who speaks first must wait for the other side's close_notify.
         """
         self._check()
         deadline = after(UNWRAP_SECONDS if self._timeout is None else self._timeout)
@@ -266,11 +272,25 @@ class TlsStream(Session):
         self._drain(deadline)
         with self._reading:
             while not self.connection.peer_closed:
+                self._check()
+                self._take_no_more_than_tls(deadline)
                 self._incoming.clear()
-                self._fill(deadline)
         self._open = False
         self._channel.socket.settimeout(self._timeout)
         return self._channel.socket
+
+    def _take_no_more_than_tls(self, deadline: Deadline) -> None:
+        """Take in what has arrived octet by octet, up to the peer's close_notify."""
+        ahead = self._channel.receive(deadline, socket.MSG_PEEK)
+        if not ahead:
+            self._take_in(b"", deadline)
+        for count in range(len(ahead)):
+            if self.connection.peer_closed or self._failure is not None:
+                ahead = ahead[:count]
+                break
+            self._take_in(ahead[count : count + 1], deadline)
+        if ahead:
+            self._channel.receive(deadline, size=len(ahead))
 
     def close(self) -> None:
         """Say close_notify if possible, and close the socket. Does not wait for the peer's.
@@ -280,14 +300,16 @@ class TlsStream(Session):
         if not self._open:
             return
         self._open = False
-        with contextlib.suppress(OSError):
+        try:
             with self._lock:
                 self.connection.close()
                 self._collect()
-            self._drain(after(LINGER_SECONDS))
-        alerted = self._failure is not None and self._failure.alert is not None
-        self._channel.discard(LINGER_OCTETS, after(LINGER_SECONDS if alerted else 0))
-        self._channel.close()
+            with contextlib.suppress(OSError):
+                self._drain(after(LINGER_SECONDS))
+            alerted = self._failure is not None and self._failure.alert is not None
+            self._channel.discard(LINGER_OCTETS, after(LINGER_SECONDS if alerted else 0))
+        finally:
+            self._channel.close()
 
     def interrupt(self) -> None:
         """From another thread: end both directions now, so that whoever waits is woken."""
