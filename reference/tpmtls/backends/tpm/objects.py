@@ -1,0 +1,239 @@
+"""More objects than the TPM has slots: the least recently used make room, and come back when used.
+
+An object that makes room is saved as a context, which the TPM encrypts for itself. The context
+serves for every later return, so an object is saved once at most.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Final, TypeVar
+from weakref import ref
+
+from tpmtls.backends.tpm import commands
+from tpmtls.backends.tpm.constants import ResponseCode
+from tpmtls.backends.tpm.device import Device
+from tpmtls.backends.tpm.frames import Authorization, Command, Created, Creation, Entity
+from tpmtls.backends.tpm.responses import SLOTS, TpmResponseError
+from tpmtls.violations import TpmError, TpmUnavailable
+
+T = TypeVar("T")
+_AWAY: Final = 0
+_GONE: Final = -1
+_ATTEMPTS: Final = 10
+"""How often we ask again for a slot that is not ours to free: for about a second."""
+
+
+class Owner:
+    """On whose behalf objects are made: how many it has."""
+
+    __slots__ = ("live",)
+
+    def __init__(self) -> None:
+        self.live = 0
+
+
+class TpmObject(Entity):
+    """A transient object, in the TPM or saved outside; a context manager that flushes it.
+
+    `handle` is 0 while it is saved outside, and negative once it was flushed. An object that is
+    dropped without `flush` is flushed when the table is next used.
+    """
+
+    __slots__ = ("__weakref__", "_table", "context", "owner", "private", "public")
+
+    def __init__(self, table: ObjectTable, owner: Owner, handle: int, created: Created) -> None:
+        self.handle = handle
+        self.name = created.name
+        self.auth = b""
+        self.public = created.public
+        self.private = created.private
+        self.owner = owner
+        self.context = b""
+        self._table = table
+
+    def flush(self) -> None:
+        """Remove it from the TPM; does nothing the second time."""
+        self._table.flush(self)
+
+    def __repr__(self) -> str:
+        if self.handle > _AWAY:
+            return super().__repr__()
+        return f"<{type(self).__name__}, {'saved' if self.handle == _AWAY else 'flushed'}>"
+
+    def __enter__(self) -> TpmObject:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.flush()
+
+    def __del__(self) -> None:
+        # This thread may be in the middle of a command: leave a note, and let the next one act.
+        handle, self.handle = self.handle, _GONE
+        if handle != _GONE:
+            self._table.dropped.append((handle, self.owner))
+
+
+class ObjectTable:
+    """The transient objects of one device, the loaded ones in order of use.
+
+    `slots` is how many it loads at a time. Others may use the TPM too: when it is full before that,
+    ours make room first, and then we wait a moment.
+    """
+
+    def __init__(self, device: Device, slots: int) -> None:
+        self.slots = slots
+        self.dropped: deque[tuple[int, Owner]] = deque()
+        self._device = device
+        self._loaded: OrderedDict[int, ref[TpmObject]] = OrderedDict()
+        patience = device.patience
+        self._patience = replace(patience, attempts=min(_ATTEMPTS, patience.attempts))
+
+    # -- use ---------------------------------------------------------------------------------------
+
+    def run(self, command: Command[T], authorization: Authorization | None = None) -> T:
+        """The result of a command, whose objects are loaded first; raises TpmError."""
+        with self._device.lock:
+            self._prepare(command.handles)
+            try:
+                return self._device.execute(command, authorization)
+            except TpmResponseError as failure:
+                if failure.code not in SLOTS:
+                    raise
+            return self._insist(
+                partial(self._device.execute, command, authorization), command.handles
+            )
+
+    def load(
+        self,
+        command: Creation,
+        owner: Owner,
+        *,
+        password: bytes = b"",
+        authorization: Authorization | None = None,
+    ) -> TpmObject:
+        """A new object; `password` is what its use will need."""
+        with self._device.lock:
+            self._prepare(command.handles)
+            handle, created = self._create(command, authorization, command.handles)
+            made = TpmObject(self, owner, handle, created)
+            made.auth = password
+            self._loaded[handle] = ref(made)
+            owner.live += 1
+            return made
+
+    def _prepare(self, entities: tuple[Entity, ...]) -> None:
+        """Have the objects among `entities` loaded, as the most recently used."""
+        if self.dropped:
+            self._flush_dropped()
+        for entity in entities:
+            if isinstance(entity, TpmObject):
+                if entity.handle > _AWAY:
+                    self._loaded.move_to_end(entity.handle)
+                else:
+                    self._bring_back(entity, entities)
+
+    def _bring_back(self, away: TpmObject, pinned: tuple[Entity, ...]) -> None:
+        if away.handle == _GONE:
+            raise TpmError("a TPM object was used after it was flushed: load it again")
+        away.handle, _ = self._create(commands.context_load(away.context), None, pinned)
+        self._loaded[away.handle] = ref(away)
+
+    def _create(
+        self, command: Creation, authorization: Authorization | None, pinned: tuple[Entity, ...]
+    ) -> tuple[int, Created]:
+        while len(self._loaded) >= self.slots and self._evict(pinned):
+            pass
+        try:
+            return self._device.create(command, authorization)
+        except TpmResponseError as failure:
+            if failure.code not in SLOTS:
+                raise
+        return self._insist(partial(self._device.create, command, authorization), pinned)
+
+    def _insist(self, action: Callable[[], T], pinned: tuple[Entity, ...]) -> T:
+        """Do `action`, for which the TPM had no slot: make room, or wait for others to."""
+        pauses = self._patience.pauses()
+        while True:
+            if not self._evict(pinned):
+                pause = next(pauses, None)
+                if pause is None:
+                    return action()
+                self._patience.sleep(pause)
+            try:
+                return action()
+            except TpmResponseError as failure:
+                if failure.code not in SLOTS:
+                    raise
+
+    # -- making room -------------------------------------------------------------------------------
+
+    def _evict(self, pinned: Iterable[Entity]) -> bool:
+        """Save the object that was not used for longest; False where there is none to spare."""
+        busy = {entity.handle for entity in pinned}
+        handle = next((handle for handle in self._loaded if handle not in busy), None)
+        if handle is None:
+            return False
+        evicted = self._loaded[handle]()
+        if evicted is not None and not evicted.context:
+            evicted.context = self._device.execute(commands.context_save(evicted))
+        self._remove(handle)
+        if evicted is not None:
+            evicted.handle = _AWAY
+        return True
+
+    def evict_all(self) -> None:
+        """Leave all slots to somebody else."""
+        with self._device.lock:
+            while self._evict(()):
+                pass
+
+    def flush(self, *objects: TpmObject) -> None:
+        """Remove objects from the TPM; those that are gone, or whose TPM is, are none the worse."""
+        try:
+            with self._device.lock:
+                for each in objects:
+                    handle, each.handle = each.handle, _GONE
+                    if handle != _GONE:
+                        each.owner.live -= 1
+                    if handle > _AWAY:
+                        self._remove(handle)
+        except TpmUnavailable:
+            pass
+
+    def _flush_dropped(self) -> None:
+        while self.dropped:
+            handle, owner = self.dropped.popleft()
+            owner.live -= 1
+            dropped = self._loaded.get(handle)
+            if dropped is None:
+                continue  # saved, or evicted since
+            successor = dropped()
+            if successor is None or successor.handle != handle:
+                self._remove(handle)
+
+    def _remove(self, handle: int) -> None:
+        del self._loaded[handle]
+        try:
+            self._device.execute(commands.flush_context(handle))
+        except TpmResponseError as failure:
+            if failure.code not in (ResponseCode.HANDLE, ResponseCode.VALUE):
+                raise  # those two: somebody else flushed it, or reset the TPM
+
+    def close(self, owner: Owner) -> None:
+        """Flush all objects of one owner."""
+        with suppress(TpmUnavailable), self._device.lock:
+            self._flush_dropped()
+            owned = [each for each in (r() for r in self._loaded.values()) if each is not None]
+            self.flush(*(each for each in owned if each.owner is owner))
+            owner.live = 0

@@ -1,0 +1,204 @@
+"""Opening a TPM. Those in one process who open the same TPM share its device and its slots."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+from tpmtls.backends.tpm import tcti
+from tpmtls.backends.tpm.capabilities import Capabilities, PssSalt, probe, probe_pss_salt, slots
+from tpmtls.backends.tpm.device import Device
+from tpmtls.backends.tpm.frames import Authorization, Command, Creation, Entity
+from tpmtls.backends.tpm.objects import ObjectTable, Owner, TpmObject
+from tpmtls.violations import TpmUnavailable
+
+T = TypeVar("T")
+
+
+class _Shared:
+    """What all openings of one TPM have in common."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.users = 0
+        self.capabilities: Capabilities | None = None
+        self.pss_salt: PssSalt | None = None
+        try:
+            device.start()
+            self.table = ObjectTable(device, slots(device))
+        except BaseException:
+            device.close()
+            raise
+
+
+class Tpm:
+    """An open TPM: runs commands, and keeps the objects they need.
+
+    Any thread may use it, a forked child may not. `close` flushes what was loaded through this
+    opening; the last opening to be closed shuts the TPM down.
+    """
+
+    def __init__(self, shared: _Shared) -> None:
+        self._shared = shared
+        self._table = shared.table
+        self._owner = Owner()
+        self._closed = False
+        self.device = shared.device
+        """Statistics, recordings, and the lock for commands that belong together."""
+        self.authorize: Callable[[Command[Any]], Authorization | None] | None = None
+        """How commands are authorized where the caller names no way; None: by password."""
+        shared.users += 1
+
+    @property
+    def name(self) -> str:
+        """The TCTI string."""
+        return self.device.transport.name
+
+    @property
+    def live(self) -> int:
+        """How many objects this opening has, loaded or saved."""
+        return self._owner.live
+
+    def run(self, command: Command[T], authorization: Authorization | None = None) -> T:
+        """The result of a command, whose objects are loaded first; raises TpmError."""
+        return self._table.run(command, self._authorization(command, authorization))
+
+    def load(
+        self,
+        command: Creation,
+        authorization: Authorization | None = None,
+        *,
+        password: bytes = b"",
+    ) -> TpmObject:
+        """The object that a command creates; `password` is what its use will need."""
+        authorization = self._authorization(command, authorization)
+        return self._table.load(
+            command, self._owner, password=password, authorization=authorization
+        )
+
+    def _authorization(
+        self, command: Command[Any], authorization: Authorization | None
+    ) -> Authorization | None:
+        if self._closed:
+            raise TpmUnavailable(f"{self.name} was closed: open it again")
+        if authorization is None and self.authorize is not None:
+            return self.authorize(command)
+        return authorization
+
+    def flush(self, *objects: TpmObject) -> None:
+        """Remove objects from the TPM; one that is gone already is none the worse."""
+        self._table.flush(*objects)
+
+    @contextmanager
+    def esapi(self) -> Iterator[Any]:
+        """A tpm2_pytss.ESAPI for rare commands; the block has the TPM and all slots to itself.
+
+        What it loads, it flushes.
+        """
+        with self.device.lock:
+            self._table.evict_all()
+            with self.device.esapi() as esapi:
+                yield esapi
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this TPM can do; found out by trying, once."""
+        with self.device.lock:
+            if self._shared.capabilities is None:
+                self._shared.capabilities = probe(self.device, self._table)
+            return self._shared.capabilities
+
+    def pss_salt(self, key: Entity | None = None) -> PssSalt:
+        """How long a salt the TPM gives RSA-PSS signatures, found out by signing once.
+
+        `key` is an RSA key that may sign, without a password; else one is made for it.
+        """
+        with self.device.lock:
+            if self._shared.pss_salt is None:
+                self._shared.pss_salt = probe_pss_salt(self._table, key)
+            return self._shared.pss_salt
+
+    def close(self) -> None:
+        """Flush our objects; the last opening ends the use of the TPM."""
+        with _registry.lock:
+            if self._closed or self.device.forked:
+                return
+            self._closed = True
+            self._table.close(self._owner)
+            self._shared.users -= 1
+            if not self._shared.users:
+                _close(self._shared)
+
+    def __enter__(self) -> Tpm:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Tpm {self.name}>"
+
+
+class _Registry:
+    """What is open in this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.open: dict[str, _Shared] = {}
+
+    def forget(self) -> None:
+        """In a forked child: the parent's TPMs are not ours."""
+        self.lock = threading.RLock()
+        self.open = {}
+
+    def close_all(self) -> None:
+        with self.lock:
+            for shared in list(self.open.values()):
+                _close(shared)
+
+
+_registry: Final = _Registry()
+
+
+def open_tpm(name: str | None = None, *, timeout: float = tcti.TIMEOUT) -> Tpm:
+    """The TPM of that TCTI string, else of TPM2TOOLS_TCTI, else libtpms in this process.
+
+    Raises TpmUnavailable, and TpmBusy where another process has it. The caller closes it.
+    """
+    resolved = tcti.resolve(name)
+    with _registry.lock:
+        shared = _registry.open.get(resolved)
+        if shared is not None and shared.device.broken:
+            _close(shared)
+            shared = None
+        if shared is None:
+            transport = tcti.open_transport(resolved, timeout=timeout)
+            shared = _registry.open[resolved] = _Shared(Device(transport))
+        return Tpm(shared)
+
+
+def open_device(device: Device) -> Tpm:
+    """A TPM that the caller found a way to, shared with nobody."""
+    return Tpm(_Shared(device))
+
+
+def _close(shared: _Shared) -> None:
+    for name, other in list(_registry.open.items()):
+        if other is shared:
+            del _registry.open[name]
+    shared.device.close()
+
+
+# Objects that a program leaves behind stay in the TPM's slots when it ends.
+atexit.register(_registry.close_all)
+os.register_at_fork(after_in_child=_registry.forget)
