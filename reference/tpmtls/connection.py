@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
@@ -44,8 +45,9 @@ from tpmtls.handshake.machine import (
 )
 from tpmtls.handshake.post_handshake import (
     MAX_PENDING_REQUESTS,
-    Connected,
     ServerConnected,
+    connected_in,
+    embed,
     request_certificate,
     send_key_update,
     send_ticket,
@@ -163,8 +165,9 @@ class Connection:
         # req: 4.7.3-5 5.1-22 5.5-1
         if not self.can_send:
             raise self._failure or ConnectionStateError("application data cannot be sent now")
-        if isinstance(self._state, Connected) and self._state.update_owed:
-            self._take(send_key_update(self._state, request_peer=False))
+        connected = connected_in(self._state)
+        if connected is not None and connected.update_owed:
+            self.update_keys()
         size = self._writer.fragment_size
         view = memoryview(data)
         for start in range(0, max(len(data), 1), size):
@@ -173,7 +176,7 @@ class Connection:
 
     def update_keys(self, *, request_peer: bool = False) -> None:
         """Send a KeyUpdate; `request_peer` asks the peer for one of its own."""
-        self._take(send_key_update(self._connected("update keys"), request_peer=request_peer))
+        self._act("update keys", lambda state: send_key_update(state, request_peer=request_peer))
 
     def export_keying_material(self, label: str, context: bytes, length: int) -> bytes:
         """`length` octets from the exporter_secret (RFC 9846 §7.5)."""
@@ -286,7 +289,7 @@ class Connection:
                 self._reader.rekey(action.protection, self._assembler.aligned())
             case SendChangeCipherSpec():
                 self._flush()
-                self._outgoing += CHANGE_CIPHER_SPEC_RECORD
+                self._put(CHANGE_CIPHER_SPEC_RECORD)
             case LimitRecords():
                 self._writer.plaintext_limit = action.write
                 self._reader.plaintext_limit = action.read
@@ -309,8 +312,14 @@ class Connection:
             self._handshake_octets.clear()
 
     def _write(self, content_type: ContentType, content: bytes) -> None:
-        self._outgoing += self._writer.write(content_type, content)
+        self._put(self._writer.write(content_type, content))
         self._writer.unprotected_version = ProtocolVersion.TLS_1_2
+
+    def _put(self, octets: bytes) -> None:
+        """Nothing goes out after close_notify, whatever the peer asks for."""
+        # req: 6.1-7
+        if not self.closed:
+            self._outgoing += octets
 
     def _renew_keys(self) -> None:
         """Start a KeyUpdate where the current key is near its limit (RFC 9846 §5.5)."""
@@ -318,9 +327,8 @@ class Connection:
         left = self._writer.records_left(self.config.max_records_per_key)
         if left > _KEY_UPDATE_MARGIN:
             return
-        state = self._state
-        if isinstance(state, Connected):
-            self._take(send_key_update(state, request_peer=False))
+        if connected_in(self._state) is not None:
+            self.update_keys()
         if self._writer.records_left(None) <= _KEY_UPDATE_MARGIN:
             raise ConnectionStateError("the key is used up and cannot be renewed: close")
 
@@ -353,12 +361,14 @@ class Connection:
         self.backend.destroy(*self._exporters.values())
         self._exporters.clear()
 
-    def _connected(self, purpose: str) -> Connected:
+    def _act(self, purpose: str, act: Callable[[Any], Step]) -> None:
+        """Take a step of our own accord, once the handshake is complete."""
         if self._failure is not None:
             raise self._failure
-        if self.closed or not isinstance(self._state, Connected):
+        connected = connected_in(self._state)
+        if self.closed or connected is None:
             raise ConnectionStateError(f"cannot {purpose} now")
-        return self._state
+        self._take(embed(self._state, act(connected)))
 
     def _export(self, label: str, context: bytes, length: int, *, early: bool) -> bytes:
         secret = self._exporters.get(early)
@@ -461,21 +471,22 @@ class ServerConnection(Connection):
         Raises ConnectionStateError where the client did not say that it is willing.
         """
         # req: 4.3.6-1
-        state = self._connected("request a certificate")
-        if not isinstance(state, ServerConnected) or not state.allows_post_handshake_auth:
-            raise ConnectionStateError("the client does not offer post-handshake authentication")
-        if len(state.pending) >= MAX_PENDING_REQUESTS:
-            raise ConnectionStateError("too many certificate requests are unanswered")
-        self._take(request_certificate(state))
+        self._act("request a certificate", _request_certificate)
 
     def send_tickets(self, count: int = 1) -> None:
         """Send so many more session tickets; none where the client could not use them."""
         for _ in range(count):
-            state = self._connected("send a ticket")
-            if isinstance(state, ServerConnected):
-                self._take(Step(*send_ticket(state)))
+            self._act("send a ticket", lambda state: Step(*send_ticket(state)))
 
     @property
     def _early_data_allowed(self) -> int:
         state = self._state
         return state.max_early_data if isinstance(state, server_states.WaitEndOfEarlyData) else 0
+
+
+def _request_certificate(state: ServerConnected) -> Step:
+    if not state.allows_post_handshake_auth:
+        raise ConnectionStateError("the client does not offer post-handshake authentication")
+    if len(state.pending) >= MAX_PENDING_REQUESTS:
+        raise ConnectionStateError("too many certificate requests are unanswered")
+    return request_certificate(state)

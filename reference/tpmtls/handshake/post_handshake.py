@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Final, Literal, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from cryptography import x509
 
@@ -65,6 +65,8 @@ MAX_PENDING_REQUESTS: Final = 16
 """Post-handshake requests that a server leaves open at once; a bound of ours."""
 MAX_TICKET_CHAIN: Final = 32_768
 """Octets of client certificates that go into a ticket; with more, none is issued."""
+MAX_TICKETS: Final = 2**16
+"""Tickets on one connection: each has a nonce of its own, of two octets."""
 REQUEST_CONTEXT_SIZE: Final = 32
 
 
@@ -208,6 +210,8 @@ def send_ticket(state: ServerConnected) -> tuple[ServerConnected, tuple[Action, 
     usable = any(mode in config.psk_modes for mode in state.psk_modes)
     if not usable or lifetime <= 0 or sum(map(len, state.client_chain)) > MAX_TICKET_CHAIN:
         return state, ()
+    if state.tickets_sent == MAX_TICKETS:
+        return state, ()
     nonce = state.tickets_sent.to_bytes(2, "big")
     psk = ticket_psk(backend, state.resumption_secret, nonce)
     contents = TicketState(
@@ -314,23 +318,44 @@ def send_authentication(
 
 
 @dataclass(frozen=True, slots=True)
-class PostHandshakeWaitCertificateVerify(State):
-    """A client has begun to answer a post-handshake request; nothing may come in between."""
+class PostHandshakeAnswer(State):
+    """A client has begun to answer a post-handshake request; nothing may come in between.
 
-    name: ClassVar[str] = "POST_HANDSHAKE_WAIT_CV"
+    What we send does not wait for the rest: `connected` goes on.
+    """
+
     connected: ServerConnected
     transcript: Transcript
     chain: tuple[x509.Certificate, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PostHandshakeWaitFinished(State):
+class PostHandshakeWaitCertificateVerify(PostHandshakeAnswer):
+    """The proof that the client holds the key is due."""
+
+    name: ClassVar[str] = "POST_HANDSHAKE_WAIT_CV"
+
+
+@dataclass(frozen=True, slots=True)
+class PostHandshakeWaitFinished(PostHandshakeAnswer):
     """The last message of the answer is due."""
 
     name: ClassVar[str] = "POST_HANDSHAKE_WAIT_FINISHED"
-    connected: ServerConnected
-    transcript: Transcript
-    chain: tuple[x509.Certificate, ...]
+
+
+def connected_in(state: State) -> Connected | None:
+    """The state of a connection that can do what a connected one does; None before."""
+    if isinstance(state, PostHandshakeAnswer):
+        return state.connected
+    return state if isinstance(state, Connected) else None
+
+
+def embed(state: State, step: Step) -> Step:
+    """The step that `connected_in(state)` took, as a step of `state`."""
+    if isinstance(state, PostHandshakeAnswer):
+        connected: Any = step.state
+        return replace(step, state=replace(state, connected=connected))
+    return step
 
 
 def make_certificate_request(config: ServerConfig, request_context: bytes) -> CertificateRequest:
@@ -403,9 +428,7 @@ def on_post_handshake_finished(
     connected = state.connected
     check_finished(connected.context.backend, message, connected.read_secret, state.transcript)
     chain = to_der(state.chain)
-    connected = replace(
-        connected,
-        client_chain=chain or connected.client_chain,
-        authenticated_at=connected.context.config.clock(),
-    )
+    if chain:
+        now = connected.context.config.clock()
+        connected = replace(connected, client_chain=chain, authenticated_at=now)
     return Step(connected, (Emit(ClientAuthenticated(chain)),))
