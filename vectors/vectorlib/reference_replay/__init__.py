@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509 import InvalidVersion
 
 from tpmtls.violations import TlsError
 
@@ -22,6 +23,7 @@ from .session import Session
 _BROKEN: Final = (
     TlsError,
     UnsupportedAlgorithm,
+    InvalidVersion,
     ValueError,
     LookupError,
     TypeError,
