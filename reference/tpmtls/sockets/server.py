@@ -84,7 +84,7 @@ class Server:
             still_open = dict(self._open)
         for stream in still_open.values():
             if stream is not None:
-                stream.interrupt()
+                stream.interrupt(max(0.0, deadline - timeout / 2 - time.monotonic()))
         for thread in still_open:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))

@@ -311,13 +311,16 @@ class TlsStream(Session):
         finally:
             self._channel.close()
 
-    def interrupt(self) -> None:
-        """From another thread: end both directions now, so that whoever waits is woken."""
+    def interrupt(self, timeout: float = LINGER_SECONDS) -> None:
+        """From another thread: end both directions, so that whoever waits is woken.
+
+        Takes no longer than `timeout`, even where the peer does not read; then it is cut short.
+        """
         with contextlib.suppress(OSError):
             with self._lock:
                 self.connection.close()
                 self._collect()
-            self._drain(after(0), wait_turn=False)
+            self._drain(after(timeout))
         self._channel.shut_down(socket.SHUT_RDWR)
 
     # -- the socket -----------------------------------------------------------------------------
