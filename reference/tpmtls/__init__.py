@@ -10,6 +10,7 @@ when it is first used.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -98,15 +99,24 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME_OF})
 
 
-def open_backend(name: str = "software") -> Backend:
-    """The backend of that name; raises ConfigurationError where there is none.
+def open_backend(
+    name: str = "software", *, tcti: str | None = None, protect: Collection[str] | None = None
+) -> Backend:
+    """A backend by its name, `software` or `tpm`; the caller closes it.
 
-    The caller closes it.
+    `tcti` names the TPM as tpm2-tss does; None stands for TPM2TOOLS_TCTI, or else for libtpms in
+    this process. `protect` names the levels that the TPM has to hold; None stands for all that it
+    can do. Raises ConfigurationError, TpmUnavailable or TpmLacks.
     """
     if name == "software":
         from tpmtls.backends.software import SoftwareBackend
 
         return SoftwareBackend()
+    if name == "tpm":
+        from tpmtls.backends.tpm.backend import TpmBackend
+        from tpmtls.backends.tpm.opening import open_tpm
+
+        return TpmBackend(open_tpm(tcti), protect)
     from tpmtls.violations import ConfigurationError
 
-    raise ConfigurationError(f"there is no backend {name!r}; there is: software")
+    raise ConfigurationError(f"there is no backend {name!r}; there is: software, tpm")

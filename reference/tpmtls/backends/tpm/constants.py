@@ -9,7 +9,9 @@ from typing import Final
 class CommandCode(IntEnum):
     """TPM_CC (Part 2 §6.5), by the name that Part 3 gives the command."""
 
+    EvictControl = 0x120
     CreatePrimary = 0x131
+    SequenceComplete = 0x13E
     Startup = 0x144
     Shutdown = 0x145
     ECDH_ZGen = 0x154
@@ -17,6 +19,7 @@ class CommandCode(IntEnum):
     HMAC = 0x155
     Load = 0x157
     RSA_Decrypt = 0x159
+    SequenceUpdate = 0x15C
     Sign = 0x15D
     Unseal = 0x15E
     ContextLoad = 0x161
@@ -24,10 +27,17 @@ class CommandCode(IntEnum):
     ECDH_KeyGen = 0x163
     FlushContext = 0x165
     LoadExternal = 0x167
+    PolicyAuthValue = 0x16B
+    PolicyCommandCode = 0x16C
     ReadPublic = 0x173
+    StartAuthSession = 0x176
     GetCapability = 0x17A
     GetRandom = 0x17B
     Hash = 0x17D
+    PCR_Read = 0x17E
+    PolicyPCR = 0x17F
+    HashSequenceStart = 0x186
+    PolicyPassword = 0x18C
     EncryptDecrypt2 = 0x193
 
 

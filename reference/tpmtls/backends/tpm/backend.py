@@ -1,0 +1,186 @@
+"""The TPM backend: what `protect` names happens in the TPM, the rest in software.
+
+Levels, each usable alone and together (they name where a secret is *used*; `hkdf.py` and
+`agreement.py` say what passes through the host all the same):
+
+    sign    CertificateVerify: by the credential's signer, whichever backend is used
+    ecdhe   the ephemeral key and ECDH
+    hkdf    every Extract, Expand and MAC
+    aead    record protection
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from typing import Any, Final, Literal, get_args
+
+from tpmtls.algorithms import SUITES, HashAlgorithm, SuiteParameters
+from tpmtls.backends.base import Aead, Backend, KeyShare, Secret, Signer
+from tpmtls.backends.ledger import Crossing
+from tpmtls.backends.software import SoftwareBackend, SoftwareSecret
+from tpmtls.backends.tpm.agreement import TpmAgreement
+from tpmtls.backends.tpm.agreement import groups as tpm_groups
+from tpmtls.backends.tpm.capabilities import Capabilities
+from tpmtls.backends.tpm.constants import CommandCode
+from tpmtls.backends.tpm.hkdf import ALGORITHMS, TpmHkdf, TpmPsk, TpmSecret
+from tpmtls.backends.tpm.opening import Tpm
+from tpmtls.backends.tpm.storage import Storage
+from tpmtls.codepoints import NamedGroup
+from tpmtls.violations import BackendError, ConfigurationError, TpmLacks
+
+Level = Literal["sign", "ecdhe", "hkdf", "aead"]
+LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+
+
+class TpmBackend(Backend):
+    """A backend over an open TPM, which it closes.
+
+    `protect` None stands for every level that the TPM can do; a level asked for by name that it
+    cannot do raises TpmLacks. With `host_groups`, groups that the TPM lacks are agreed on the host
+    beside those that it has, and the ledger says so; otherwise `ecdhe` leaves them out.
+    """
+
+    name = "tpm"
+
+    def __init__(
+        self,
+        tpm: Tpm,
+        protect: Collection[str] | None = None,
+        *,
+        entropy: Callable[[int], bytes] = os.urandom,
+        host_groups: bool = False,
+    ) -> None:
+        self.tpm = tpm
+        self.protect = _levels(protect, tpm.capabilities)
+        self._host = SoftwareBackend(entropy)
+        self.ledger = self._host.ledger
+        self._storage = Storage(tpm)
+        self._agreement = TpmAgreement(tpm, self.ledger)
+        self._hkdf = TpmHkdf(tpm, self.ledger, self._storage)
+        own_groups = tpm_groups(tpm.capabilities) if "ecdhe" in self.protect else ()
+        keeps_host = host_groups or not own_groups
+        self._tpm_groups = frozenset(own_groups)
+        self.groups = tuple(
+            dict.fromkeys((*own_groups, *(self._host.groups if keeps_host else ())))
+        )
+        self.suites = tuple(
+            suite for suite in self._host.suites if _can_do(SUITES[suite], self.protect, tpm)
+        )
+
+    # -- key exchange ------------------------------------------------------------------------------
+
+    def key_share(self, group: NamedGroup) -> KeyShare:
+        if group in self._tpm_groups:
+            return self._agreement.key_share(group)
+        return self._host.key_share(group)
+
+    def respond(self, group: NamedGroup, client_share: bytes) -> tuple[bytes, Secret]:
+        if group in self._tpm_groups:
+            return self._agreement.respond(group, client_share)
+        return self._host.respond(group, client_share)
+
+    # -- HKDF --------------------------------------------------------------------------------------
+
+    def extract(
+        self, algorithm: HashAlgorithm, salt: Secret | None, ikm: Secret | None, name: str
+    ) -> Secret:
+        engine = self._hkdf if "hkdf" in self.protect else self._host
+        return engine.extract(algorithm, salt, ikm, name)
+
+    def expand_label(
+        self, secret: Secret, label: bytes, context: bytes, length: int, name: str
+    ) -> Secret:
+        return self._engine(secret).expand_label(secret, label, context, length, name)
+
+    def mac(self, key: Secret, data: bytes) -> bytes:
+        return self._engine(key).mac(key, data)
+
+    def verify_mac(self, key: Secret, data: bytes, tag: bytes) -> bool:
+        return self._engine(key).verify_mac(key, data, tag)
+
+    def _engine(self, secret: Secret) -> TpmHkdf | SoftwareBackend:
+        return self._hkdf if isinstance(secret, TpmSecret) else self._host
+
+    # -- use ---------------------------------------------------------------------------------------
+
+    def aead(self, suite: SuiteParameters, key: Secret, iv: Secret) -> Aead:
+        return self._host.aead(suite, key, iv)
+
+    def signer(self, key: Any) -> Signer:
+        return self._host.signer(key)
+
+    # -- secrets that come and go ------------------------------------------------------------------
+
+    def import_psk(self, key: bytes, algorithm: HashAlgorithm) -> Secret:
+        return self._host.import_psk(key, algorithm)
+
+    def wrap(self, secret: Secret) -> bytes:
+        """A blob that this TPM alone can use: with `hkdf` without giving it out again."""
+        if "hkdf" in self.protect:
+            return self._hkdf.wrap(secret)
+        self.ledger.record(Crossing(secret.name, "tpm", "in", "TPM2_Create"))
+        return self._storage.seal(self._host.reveal(secret, "TPM2_Create"))
+
+    def unwrap(self, blob: bytes, name: str, algorithm: HashAlgorithm) -> Secret:
+        if "hkdf" in self.protect:
+            return self._hkdf.unwrap(blob, name, algorithm)
+        self.ledger.record(Crossing(name, "tpm", "out", "TPM2_Unseal"))
+        return SoftwareSecret(name, self._storage.unseal(blob), algorithm)
+
+    def reveal(self, secret: Secret, reason: str) -> bytes:
+        if isinstance(secret, TpmSecret | TpmPsk):
+            raise BackendError(f"{secret.name} is in the TPM, and cannot be had for: {reason}")
+        return self._host.reveal(secret, reason)
+
+    def destroy(self, *secrets: Secret | None) -> None:
+        for secret in secrets:
+            if secret is not None:
+                self._host.destroy(secret)
+                self._hkdf.destroy(secret)
+
+    def close(self) -> None:
+        """Flush everything, and close the TPM."""
+        self._hkdf.close()
+        self._storage.close()
+        self.tpm.close()
+
+
+def possible_levels(capabilities: Capabilities) -> frozenset[Level]:
+    """The levels that a TPM can do."""
+    levels: set[Level] = set()
+    if capabilities.can(CommandCode.Sign):
+        levels.add("sign")
+    if tpm_groups(capabilities):
+        levels.add("ecdhe")
+    if capabilities.can(CommandCode.HMAC) and "sha256" in capabilities.hmac_hashes:
+        levels.add("hkdf")
+    if capabilities.modes(128):
+        levels.add("aead")
+    return frozenset(levels)
+
+
+def _levels(protect: Collection[str] | None, capabilities: Capabilities) -> frozenset[str]:
+    possible = possible_levels(capabilities)
+    if protect is None:
+        return frozenset(possible)
+    for level in protect:
+        if level not in LEVELS:
+            raise ConfigurationError(
+                f"no protection level {level!r}; there is: {', '.join(LEVELS)}"
+            )
+        if level not in possible:
+            raise TpmLacks(f"this TPM cannot do {level}; it can do: {', '.join(sorted(possible))}")
+    return frozenset(protect)
+
+
+def _can_do(suite: SuiteParameters, protect: frozenset[str], tpm: Tpm) -> bool:
+    """Whether the TPM has the suite's hash and cipher, as far as they are its business."""
+    capabilities = tpm.capabilities
+    if "hkdf" in protect and not (
+        suite.hash.name in ALGORITHMS and suite.hash.name in capabilities.hmac_hashes
+    ):
+        return False
+    if "aead" not in protect:
+        return True
+    return suite.aead != "chacha20-poly1305" and bool(capabilities.modes(8 * suite.key_length))
