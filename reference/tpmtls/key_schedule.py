@@ -160,14 +160,16 @@ class KeySchedule:
 
     def add_shared_secret(self, shared: Secret | None) -> None:
         """Handshake Secret = HKDF-Extract(derived, shared secret or 0); `shared` is consumed."""
-        self._advance(Stage.HANDSHAKE, shared)
+        self._advance(Stage.EARLY, Stage.HANDSHAKE, shared)
 
     def add_nothing(self) -> None:
         """Main Secret = HKDF-Extract(derived, 0)."""
-        self._advance(Stage.MAIN, None)
+        self._advance(Stage.HANDSHAKE, Stage.MAIN, None)
 
-    def _advance(self, stage: Stage, ikm: Secret | None) -> None:
+    def _advance(self, before: Stage, stage: Stage, ikm: Secret | None) -> None:
         # req: 7.1-1
+        if self.stage is not before:
+            raise RuntimeError(f"{stage.value} does not come from {self.stage.value}")
         backend, algorithm = self.backend, self.algorithm
         above = self._secret
         salt = backend.expand_label(

@@ -330,3 +330,12 @@ def test_secrets_without_a_hash_have_no_place_here() -> None:
         ks.export(backend, shared, b"EXPORTER-a", b"", 16)
     with pytest.raises(BackendError, match="not tied to a hash"):
         ks.traffic_aead(backend, AES, shared)
+
+
+def test_no_stage_is_left_out():
+    schedule = KeySchedule(SoftwareBackend(), SHA256)
+    with pytest.raises(RuntimeError, match="main_secret does not come from early_secret"):
+        schedule.add_nothing()
+    schedule.add_shared_secret(None)
+    with pytest.raises(RuntimeError, match="handshake_secret does not come from"):
+        schedule.add_shared_secret(None)
