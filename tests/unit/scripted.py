@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from tpmtls.algorithms import SUITES
 from tpmtls.backends.base import Secret
@@ -19,6 +19,7 @@ from tpmtls.codepoints import (
     CipherSuite,
     ContentType,
     ExtensionType,
+    KeyUpdateRequest,
 )
 from tpmtls.config import Credential
 from tpmtls.connection import Connection
@@ -26,6 +27,7 @@ from tpmtls.key_schedule import (
     CLIENT_HANDSHAKE_TRAFFIC_SECRET,
     SERVER_HANDSHAKE_TRAFFIC_SECRET,
     KeySchedule,
+    next_generation,
     traffic_aead,
     verify_data,
 )
@@ -42,6 +44,7 @@ from tpmtls.wire.messages import (
     CertificateVerify,
     Finished,
     HandshakeMessage,
+    KeyUpdate,
     decode_message,
     frame,
 )
@@ -95,6 +98,10 @@ def both(first: Edit, second: Edit) -> Edit:
 class ScriptedPeer:
     """Speaks to a connection, one message at a time."""
 
+    writes: ClassVar[str]
+    reads: ClassVar[str]
+    """Which of the two traffic secrets protects what."""
+
     def __init__(self, target: Connection, edits: Edits, suite: CipherSuite) -> None:
         self.target = target
         self.edits = dict(edits)
@@ -104,6 +111,8 @@ class ScriptedPeer:
         self.reader.accepts_change_cipher_spec = True
         self.assembler = MessageAssembler()
         self.transcript = Transcript()
+        self.final: Transcript
+        """As it was when the handshake was complete."""
         self.credential: Credential | None = None
         self.schedule: KeySchedule
         self.client_secret: Secret
@@ -185,6 +194,24 @@ class ScriptedPeer:
     def _protection(self, epoch: Epoch, secret: Secret, suite: CipherSuite | None) -> Protection:
         parameters = SUITES[suite or self.suite]
         return Protection(epoch, parameters, traffic_aead(self.backend, parameters, secret))
+
+    def update_keys(self, request: int = KeyUpdateRequest.update_not_requested) -> None:
+        """KeyUpdate, then the next generation of our keys."""
+        self.send_record(ContentType.handshake, KeyUpdate(KeyUpdateRequest(request)).to_octets())
+        setattr(self, self.writes, next_generation(self.backend, getattr(self, self.writes)))
+        self.rekey_write(Epoch.APPLICATION, getattr(self, self.writes))
+
+    def follow_key_update(self) -> KeyUpdateRequest:
+        """Read a KeyUpdate, and expect the next generation of the target's keys."""
+        message, _ = self.next_message()
+        assert isinstance(message, KeyUpdate), message
+        setattr(self, self.reads, next_generation(self.backend, getattr(self, self.reads)))
+        self.rekey_read(Epoch.APPLICATION, getattr(self, self.reads))
+        return message.request_update
+
+    def begin_authentication(self) -> None:
+        """After the handshake: each request and its answer start from the transcript's end."""
+        self.transcript = self.final.fork()
 
     def derive_handshake_secrets(self, shared: Secret | None) -> None:
         self.schedule.add_shared_secret(shared)

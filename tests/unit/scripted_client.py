@@ -78,6 +78,7 @@ class ScriptedClient(ScriptedPeer):
     """Against a server. `more` are further extensions of the ClientHello."""
 
     target: ServerConnection
+    writes, reads = "client_secret", "server_secret"
 
     def __init__(
         self,
@@ -253,6 +254,7 @@ class ScriptedClient(ScriptedPeer):
     def finish(self) -> Self:
         """Finished, then our application keys."""
         self.say_finished(self.client_secret)
+        self.final = self.transcript.fork()
         self.client_secret = self.application_secret
         self.rekey_write(Epoch.APPLICATION, self.client_secret)
         return self
@@ -261,12 +263,16 @@ class ScriptedClient(ScriptedPeer):
         """All of it, from the ClientHello to our Finished; the server's tickets are unread."""
         return self.hello().read_flight().authenticate().finish()
 
+    def read_request(self) -> CertificateRequest:
+        """A CertificateRequest after the handshake."""
+        self.begin_authentication()
+        return self.receive(CertificateRequest)
+
     def read_ticket(self) -> OfferedKey:
         """The server's next ticket, as a PSK to offer at the age of 0."""
-        digest = self.transcript.digest()
         message, _ = self.next_message()
         assert isinstance(message, NewSessionTicket), message
-        resumption = self.schedule.derive(RESUMPTION_SECRET, digest)
+        resumption = self.schedule.derive(RESUMPTION_SECRET, self.final.digest())
         psk = ticket_psk(self.backend, resumption, message.ticket_nonce)
         key = self.backend.wrap(psk)
         return OfferedKey(message.ticket, key, self.hash, True, message.ticket_age_add)

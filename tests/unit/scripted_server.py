@@ -49,6 +49,7 @@ class ScriptedServer(ScriptedPeer):
     """Against a client. `psk` is what the client's identity number `index` stands for."""
 
     target: ClientConnection
+    writes, reads = "server_secret", "client_secret"
 
     def __init__(
         self,
@@ -171,6 +172,7 @@ class ScriptedServer(ScriptedPeer):
         for kind in expected:
             self.receive(kind)
         self.receive_finished(self.client_secret)
+        self.final = self.transcript.fork()
         self.client_secret = self.application_secret
         self.rekey_read(Epoch.APPLICATION, self.client_secret)
         return self
