@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -113,7 +114,7 @@ class TlsServer:
             writer = asyncio.StreamWriter(transport, protocol, reader, loop)
             task = loop.create_task(self._run(reader, writer))
             self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(functools.partial(self._ended, writer))
 
         return Below(make)
 
@@ -122,8 +123,6 @@ class TlsServer:
             await self._handler(reader, writer)
         except (TlsError, OSError) as error:
             self._report(error, writer.transport)
-        finally:
-            writer.close()
 
     def _gone(self, transport: TlsTransport, error: Exception | None) -> None:
         self._transports.discard(transport)
@@ -135,7 +134,8 @@ class TlsServer:
         if self._failed is not None:
             self._failed(error, transport.get_extra_info("peername"))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
+        writer.close()  # not in the task: one that is cancelled early never begins
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             task.get_loop().call_exception_handler(
