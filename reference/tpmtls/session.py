@@ -166,8 +166,7 @@ class Session(ABC):
         for event in self.connection.events():
             match event:
                 case ApplicationData(chunk):
-                    if chunk:
-                        data.append(chunk)
+                    data.append(chunk)
                 case EarlyData(chunk):
                     self._early_data += chunk
                 case ClientAuthenticated(chain):
@@ -183,7 +182,7 @@ class Session(ABC):
         start = self._beginning
         if start and not ContentType(start[0]).is_known and start[:8].isascii():
             line = start.splitlines()[0].decode("ascii", "replace")
-            if line.isprintable():
+            if line and line.isprintable():
                 error.add_note(f"the peer does not talk TLS, it began with {line!r}")
 
 
@@ -256,7 +255,7 @@ def describe(certificate: x509.Certificate) -> dict[str, Any]:
         "subject": _name(certificate.subject),
         "issuer": _name(certificate.issuer),
         "version": certificate.version.value + 1,
-        "serialNumber": f"{certificate.serial_number:X}",
+        "serialNumber": _hexadecimal(certificate.serial_number),
         "notBefore": _time(certificate.not_valid_before_utc),
         "notAfter": _time(certificate.not_valid_after_utc),
     }
@@ -275,6 +274,11 @@ def _name(name: x509.Name) -> tuple[tuple[tuple[str, str], ...], ...]:
         )
         for rdn in name.rdns
     )
+
+
+def _hexadecimal(number: int) -> str:
+    digits = f"{number:X}"
+    return digits if len(digits) % 2 == 0 else "0" + digits
 
 
 def _time(moment: datetime.datetime) -> str:
