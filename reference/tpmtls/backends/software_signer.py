@@ -58,6 +58,8 @@ class SoftwareSigner(Signer):
         if not types:
             raise ConfigurationError(f"no TLS 1.3 signature scheme uses a {type(key).__name__}")
         self._key = key
+        self.public_key = key.public_key()
+        """Whose signatures these are."""
         self._deterministic = deterministic_ecdsa
         self.schemes = tuple(
             row.scheme
