@@ -274,8 +274,13 @@ class Connection:
 
     def _take(self, step: Step) -> None:
         self._state = step.state
-        for action in step.actions:
-            self._perform(action)
+        waiting = deque(step.actions)
+        try:
+            while waiting:
+                self._perform(waiting.popleft())
+        except BaseException:
+            _destroy(self.backend, tuple(waiting))
+            raise
         self._flush()
 
     def _perform(self, action: Action) -> None:
@@ -374,10 +379,10 @@ class Connection:
         secret = self._exporters.get(early)
         if secret is None:
             raise self._failure or ConnectionStateError("there is no such exporter")
-        octets = label.encode("ascii")
-        if not 0 < len(octets) <= 249 or not 0 < length <= 255 * secret.length:
+        valid = label.isascii() and 0 < len(label) <= 249 and 0 < length <= 255 * secret.length
+        if not valid:
             raise ConnectionStateError("label or length is out of range for an exporter")
-        return export(self.backend, secret, octets, context, length)
+        return export(self.backend, secret, label.encode("ascii"), context, length)
 
 
 def _destroy(backend: Backend, value: Any) -> None:
