@@ -1,4 +1,4 @@
-"""A swtpm on a free port, with its state in a folder; started and ended by its process."""
+"""A swtpm on a free port and the next, where tpm2-tss looks for its control channel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-_ATTEMPTS = 5
+_ATTEMPTS = 10
 _SECONDS = 30.0
 
 
@@ -41,7 +41,7 @@ class Swtpm:
                     "--server",
                     f"type=tcp,port={self.port}",
                     "--ctrl",
-                    f"type=unixio,path={self.folder}/control",
+                    f"type=tcp,port={self.port + 1}",
                     "--flags",
                     "not-need-init",
                 ],

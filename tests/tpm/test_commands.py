@@ -43,7 +43,7 @@ DIGESTS: dict[Alg, hashes.HashAlgorithm] = {
     Alg.SHA384: hashes.SHA384(),
     Alg.SHA512: hashes.SHA512(),
 }
-SOFTWARE_MODES: dict[Alg, Callable[[bytes], modes.Mode]] = {
+SOFTWARE_MODES: dict[Alg, Callable[[bytes], modes.ECB | modes.CTR | modes.CBC]] = {
     Alg.ECB: lambda iv: modes.ECB(),
     Alg.CTR: modes.CTR,
     Alg.CBC: modes.CBC,

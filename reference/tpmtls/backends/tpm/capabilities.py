@@ -246,10 +246,8 @@ def _pss_salt_of(table: ObjectTable, key: Entity) -> PssSalt:
     signature = _attempt(lambda: table.run(command))
     if signature is None:
         return PssSalt.NONE
-    for length, verdict in (
-        (padding.PSS.DIGEST_LENGTH, PssSalt.DIGEST),
-        (padding.PSS.MAX_LENGTH, PssSalt.MAXIMUM),
-    ):
+    longest = padding.calculate_max_pss_salt_length(verifier, hashes.SHA256())
+    for length, verdict in ((32, PssSalt.DIGEST), (longest, PssSalt.MAXIMUM)):
         scheme = padding.PSS(padding.MGF1(hashes.SHA256()), length)
         with suppress(InvalidSignature):
             verifier.verify(signature.encoded(), _KEY, scheme, hashes.SHA256())

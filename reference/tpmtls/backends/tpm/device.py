@@ -25,7 +25,7 @@ from tpmtls.backends.tpm.frames import (
     encode,
     malformed,
 )
-from tpmtls.backends.tpm.responses import PATIENCE, canonical, command_name, error
+from tpmtls.backends.tpm.responses import PATIENCE, canonical, command_name, error, from_tpm
 from tpmtls.backends.tpm.tcti import Transport, as_tcti, import_pytss
 from tpmtls.violations import TpmError, TpmUnavailable
 
@@ -247,10 +247,22 @@ class Device:
 
     @contextmanager
     def esapi(self) -> Iterator[Any]:
-        """A tpm2_pytss.ESAPI for rare commands, with the TPM to itself while the block runs."""
+        """A tpm2_pytss.ESAPI for rare commands, with the TPM to itself while the block runs.
+
+        Its exceptions become ours.
+        """
         pytss = import_pytss()
-        with self.lock, pytss.ESAPI(as_tcti(self.transmit)) as esapi:
-            yield esapi
+        tcti = as_tcti(self.transmit)
+        with self.lock, pytss.ESAPI(tcti) as esapi:
+            try:
+                yield esapi
+            except pytss.TSS2_Exception as failure:
+                if tcti.failure is not None:
+                    raise tcti.failure from None
+                if from_tpm(failure.rc):
+                    code = int.from_bytes(tcti.command[6:10], "big")
+                    raise error(code, failure.rc) from None
+                raise TpmError(f"tpm2-tss: {failure}") from None
 
 
 def _abandon_all() -> None:

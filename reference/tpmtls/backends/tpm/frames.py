@@ -24,7 +24,7 @@ _SESSIONS_TAG: Final = SESSIONS.to_bytes(2, "big")
 _HEADERS: Final = (Struct(">HII"), Struct(">HIII"), Struct(">HIIII"), Struct(">HIIIII"))
 """Tag, size, command code, and that many handles."""
 _RS_PW: Final = (0x40000009).to_bytes(4, "big")
-_EMPTY_PASSWORD: Final = b"\x00\x00\x00\x09" + _RS_PW + b"\x00\x00\x01\x00\x00"
+_EMPTY_PASSWORD: Final = b"\x00\x00\x00\x09" + _RS_PW + bytes(5)
 
 
 class Entity:
@@ -124,7 +124,7 @@ def _passwords(entities: tuple[Entity, ...]) -> bytes:
     """The area with a password for each (Part 1 §19.4), after its size."""
     if len(entities) == 1 and not entities[0].auth:
         return _EMPTY_PASSWORD
-    area = b"".join([_RS_PW + b"\x00\x00\x01" + sized(entity.auth) for entity in entities])
+    area = b"".join([_RS_PW + bytes(3) + sized(entity.auth) for entity in entities])
     return len(area).to_bytes(4, "big") + area
 
 

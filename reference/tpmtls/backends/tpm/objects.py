@@ -230,10 +230,11 @@ class ObjectTable:
             if failure.code not in (ResponseCode.HANDLE, ResponseCode.VALUE):
                 raise  # those two: somebody else flushed it, or reset the TPM
 
-    def close(self, owner: Owner) -> None:
-        """Flush all objects of one owner."""
+    def close(self, owner: Owner | None = None) -> None:
+        """Flush all objects of one owner, or of all."""
         with suppress(TpmUnavailable), self._device.lock:
             self._flush_dropped()
-            owned = [each for each in (r() for r in self._loaded.values()) if each is not None]
-            self.flush(*(each for each in owned if each.owner is owner))
-            owner.live = 0
+            loaded = [each for each in (r() for r in self._loaded.values()) if each is not None]
+            self.flush(*(each for each in loaded if owner in (None, each.owner)))
+            if owner is not None:
+                owner.live = 0  # the saved ones need nothing

@@ -196,6 +196,7 @@ def _close(shared: _Shared) -> None:
     for name, other in list(_registry.open.items()):
         if other is shared:
             del _registry.open[name]
+    shared.table.close()
     shared.device.close()
 
 

@@ -107,6 +107,11 @@ _MEANINGS: Final[dict[int, tuple[type[TpmResponseError], str]]] = {
 }
 
 
+def from_tpm(code: int) -> bool:
+    """Whether a code of tpm2-tss is the TPM's own, or a resource manager's for it."""
+    return code >> 16 in (0, _RESMGR_TPM_LAYER >> 16)
+
+
 def canonical(raw: int) -> int:
     """The code without its layer and without the parameter, handle or session it points at."""
     code = raw - _RESMGR_TPM_LAYER if raw >> 16 == _RESMGR_TPM_LAYER >> 16 else raw

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from tpmtls.backends.tpm.frames import HEADER_SIZE, malformed
-from tpmtls.violations import ConfigurationError, TpmUnavailable
+from tpmtls.violations import ConfigurationError, TpmError, TpmUnavailable
 
 DEFAULT: Final = "libtpms:"
 ENVIRONMENT: Final = "TPM2TOOLS_TCTI"
@@ -239,13 +239,22 @@ def _reason(kind: str, where: str, error: Exception) -> str:
 
 
 def as_tcti(transmit: Callable[[bytes], bytes]) -> Any:
-    """A TCTI for ESAPI (tpm2_pytss.TCTI.PyTCTI) on top of `transmit`."""
+    """A TCTI for ESAPI (tpm2_pytss.TCTI.PyTCTI) on top of `transmit`.
+
+    It keeps the last command, and a failure of `transmit`: tpm2-tss makes all failures one.
+    """
 
     class Adapter(import_pytss().PyTCTI):  # type: ignore[misc]
-        response = b""
+        command = response = b""
+        failure: TpmError | None = None
 
         def do_transmit(self, command: bytes) -> None:
-            self.response = transmit(command)
+            self.command = command
+            try:
+                self.response = transmit(command)
+            except TpmError as failure:
+                self.failure = failure
+                raise
 
         def do_receive(self, timeout: int) -> bytes:
             del timeout  # the transport has its own
