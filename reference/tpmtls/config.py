@@ -15,7 +15,7 @@ from cryptography import x509
 
 from tpmtls.algorithms import GROUPS, SCHEMES, SHA256, SUITES, HashAlgorithm
 from tpmtls.backends.base import Signer
-from tpmtls.backends.software_signer import SoftwareSigner
+from tpmtls.backends.references import open_key
 from tpmtls.certificates import (
     TrustStore,
     load_chain,
@@ -84,11 +84,12 @@ class Credential:
         cls,
         certificate: str | os.PathLike[str] | bytes,
         key: Any,
-        signer: Callable[[Any], Signer] = SoftwareSigner,
+        signer: Callable[[Any], Signer] = open_key,
     ) -> Self:
         """From PEM: a path or octets for the chain; a path, octets or key object for the key.
 
-        `signer` makes the signer from the key: a backend's method, software by default.
+        `signer` makes the signer from the key. By default that is `open_key`, which takes keys in
+        a TPM too: TSS2 PEM files, and `handle:0x81000001`.
         """
         if isinstance(key, str | os.PathLike) and os.path.exists(key):  # noqa: PTH110
             with open(key, "rb") as file:  # noqa: PTH123

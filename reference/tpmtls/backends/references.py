@@ -81,7 +81,7 @@ def _octets(reference: Any) -> bytes | None:
     try:
         return Path(reference).read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"cannot read the key {reference}: {error.strerror}") from None
+        raise ConfigurationError(f"cannot read {reference}: {error.strerror}") from None
 
 
 def _open_file(octets: bytes, tcti: str | None, password: str | bytes | None) -> TpmSigner:

@@ -91,6 +91,28 @@ def seconds(text: str) -> float:
     return value
 
 
+PASSWORD_SOURCES: Final = "env:NAME, file:PATH (its first line), or prompt"
+
+
+def password_source(text: str) -> tuple[str, str]:
+    """Where a password is; never the password itself, which `ps` would show to everybody."""
+    kind, _, where = text.partition(":")
+    if text != "prompt" and (kind not in ("env", "file") or not where):
+        # not quoted: it may be the password
+        raise argparse.ArgumentTypeError(f"say where the password is: {PASSWORD_SOURCES}")
+    return kind, where
+
+
+def add_tcti(group: argparse._ActionsContainer) -> None:
+    """--tcti."""
+    group.add_argument(
+        "--tcti",
+        metavar="TCTI",
+        help="the TPM, as tpm2-tools name it: device:/dev/tpmrm0, swtpm:host=localhost,port=2321,"
+        " or libtpms:FOLDER, a TPM in this process; without it TPM2TOOLS_TCTI, else libtpms:",
+    )
+
+
 def add_credentials(parser: argparse.ArgumentParser, purpose: str) -> None:
     """--cert and --key."""
     group = parser.add_argument_group("certificates")
@@ -106,7 +128,14 @@ def add_credentials(parser: argparse.ArgumentParser, purpose: str) -> None:
         metavar="KEY",
         action="append",
         default=[],
-        help="its private key, PEM, not encrypted; the first --key belongs to the first --cert",
+        help="its private key: a PEM file, of software or of a TPM (TSS2), or handle:0x81000001;"
+        " the first --key belongs to the first --cert",
+    )
+    group.add_argument(
+        "--key-password",
+        metavar="WHERE",
+        type=password_source,
+        help="the password of the keys that have one: " + PASSWORD_SOURCES,
     )
 
 
@@ -145,6 +174,7 @@ def add_general(parser: argparse.ArgumentParser, timeout: str) -> None:
     group.add_argument(
         "--backend", choices=BACKENDS, default=BACKENDS[0], help="who holds the secrets"
     )
+    add_tcti(group)
     group.add_argument(
         "--keylog",
         metavar="FILE",

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
+from getpass import getpass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tpmtls.algorithms import SHA256, SUITES
-from tpmtls.backends.software_signer import load_private_key
-from tpmtls.cli.exits import USAGE, CommandError
+from tpmtls.backends.references import open_key
+from tpmtls.backends.software_signer import SoftwareSigner
+from tpmtls.cli.exits import NOTHING_THERE, USAGE, CommandError
 from tpmtls.config import DEFAULT_SUITES, ClientConfig, Credential, ExternalPsk, ServerConfig
 from tpmtls.keylog import KeyLogFile
 from tpmtls.tickets import SessionCache
-from tpmtls.violations import ConfigurationError
+from tpmtls.violations import ConfigurationError, TpmError, TpmUnavailable
+
+if TYPE_CHECKING:
+    from tpmtls.backends.tpm.signing import TpmSigner
 
 
 def client_config(arguments: Namespace, early_data: bytes) -> ClientConfig:
@@ -117,23 +123,47 @@ def _credentials(arguments: Namespace) -> tuple[Credential, ...]:
             f"{len(certificates)} --cert and {len(keys)} --key: each certificate needs its key",
             USAGE,
         )
-    return tuple(_credential(*pair) for pair in zip(certificates, keys, strict=True))
+    password = None if arguments.key_password is None else read_password(arguments.key_password)
+    return tuple(
+        _credential(certificate, key, password, arguments.tcti)
+        for certificate, key in zip(certificates, keys, strict=True)
+    )
 
 
-def _credential(certificate: str, key: str) -> Credential:
-    if key.startswith("handle:"):
-        raise CommandError(f"--key {key}: keys in a TPM are not in this version yet", USAGE)
-    pem = read_file(key, "--key")
-    if b"-----BEGIN TSS2 PRIVATE KEY-----" in pem:
-        raise CommandError(f"--key {key}: keys of a TPM are not in this version yet", USAGE)
+def _credential(certificate: str, key: str, password: bytes | None, tcti: str | None) -> Credential:
+    signer = find_key(key, password, tcti)
     try:
-        private_key = load_private_key(pem)
-        credential = Credential.load(certificate, private_key)
+        credential = Credential.load(certificate, signer, lambda found: found)
     except ConfigurationError as error:
         raise CommandError(f"--cert {certificate} --key {key}: {error}", USAGE) from None
-    if credential.leaf.public_key() != private_key.public_key():
+    if credential.leaf.public_key() != signer.public_key:
         raise CommandError(f"--key {key} is not the key of --cert {certificate}", USAGE)
     return credential
+
+
+def find_key(key: str, password: bytes | None, tcti: str | None) -> SoftwareSigner | TpmSigner:
+    """The signer that --key means."""
+    try:
+        return open_key(key, tcti=tcti, password=password)
+    except TpmUnavailable as error:
+        raise CommandError(f"--key {key}: {error}", NOTHING_THERE) from None
+    except (ConfigurationError, TpmError) as error:
+        raise CommandError(f"--key {key}: {error}", USAGE) from None
+
+
+def read_password(source: tuple[str, str], *, new: bool = False) -> bytes:
+    """A password, from where `options.password_source` says; a new one is asked for twice."""
+    kind, where = source
+    if kind == "file":
+        return read_file(where, "password").partition(b"\n")[0].rstrip(b"\r")
+    if kind == "env":
+        if where not in os.environ:
+            raise CommandError(f"password: the environment has no {where}", USAGE)
+        return os.environb[where.encode()]
+    first = getpass("password of the key: ").encode()
+    if new and getpass("once more: ").encode() != first:
+        raise CommandError("password: the two differ", USAGE)
+    return first
 
 
 def _key_log(arguments: Namespace) -> KeyLogFile | None:
