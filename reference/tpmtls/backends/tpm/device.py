@@ -31,6 +31,7 @@ from tpmtls.violations import TpmError, TpmUnavailable
 
 T = TypeVar("T")
 _SUCCESS: Final = bytes(4)
+_CLOSED: Final = "it was closed"
 
 
 class Exchange(NamedTuple):
@@ -156,8 +157,9 @@ class Device:
             if self._broken is None:
                 with suppress(TpmError):
                     self.execute(commands.shutdown())
-            self._broken = "it was closed"
-            self.transport.close()
+            if self._broken != _CLOSED:
+                self._broken = _CLOSED
+                self.transport.close()
 
     @property
     def broken(self) -> bool:

@@ -10,12 +10,11 @@ import ctypes
 import fcntl
 import os
 import threading
-from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_ubyte, c_uint32, c_void_p
+from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from tpmtls.backends.tpm.frames import HEADER_SIZE, malformed
 from tpmtls.violations import TpmBusy, TpmUnavailable
 
 _LIBRARY: Final = "libtpms.so.0"
@@ -28,7 +27,6 @@ _NOT_THERE: Final = 0x800  # TPM_RETRY: make it anew
 _Plain = CFUNCTYPE(c_uint32)
 _Load = CFUNCTYPE(c_uint32, POINTER(c_void_p), POINTER(c_uint32), c_uint32, c_char_p)
 _Store = CFUNCTYPE(c_uint32, c_void_p, c_uint32, c_uint32, c_char_p)
-_Delete = CFUNCTYPE(c_uint32, c_uint32, c_char_p, c_ubyte)
 
 
 class _Callbacks(ctypes.Structure):
@@ -37,7 +35,7 @@ class _Callbacks(ctypes.Structure):
         ("nvram_init", _Plain),
         ("nvram_loaddata", _Load),
         ("nvram_storedata", _Store),
-        ("nvram_deletename", _Delete),
+        ("nvram_deletename", c_void_p),
         ("io_init", _Plain),
         ("io_getlocality", c_void_p),
         ("io_getphysicalpresence", c_void_p),
@@ -83,10 +81,6 @@ class _Folder:
             os.fsync(descriptor)
         draft.replace(self._folder / name)
 
-    def pop(self, name: str, default: None) -> None:
-        del default
-        (self._folder / name).unlink(missing_ok=True)
-
     def close(self) -> None:
         os.close(self._lock)
 
@@ -111,13 +105,17 @@ class _Libtpms:
             _Plain(lambda: _SUCCESS),
             _Load(self._load),
             _Store(self._store),
-            _Delete(self._delete),
+            None,
             _Plain(lambda: _SUCCESS),
             None,
             None,
         )
         self.functions.TPM_Malloc.argtypes = (POINTER(c_void_p), c_uint32)
         self.functions.TPMLIB_Process.argtypes = (c_void_p, c_void_p, c_void_p, c_char_p, c_uint32)
+        self.process = self.functions.TPMLIB_Process
+        # libtpms allocates a buffer for responses once, and keeps to it.
+        self.response, self.size, self._room = c_void_p(), c_uint32(), c_uint32()
+        self.results = tuple(map(ctypes.byref, (self.response, self.size, self._room)))
         # A TPM in failure mode prints the command that led there, secrets and all.
         self.functions.TPMLIB_SetDebugFD(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
         self.functions.TPMLIB_ChooseTPMVersion(_VERSION_2)
@@ -152,15 +150,6 @@ class _Libtpms:
             return _FAIL
         return _SUCCESS
 
-    def _delete(self, _number: int, name: bytes, _must_exist: int) -> int:
-        try:
-            if self.state is not None:
-                self.state.pop(name.decode(), None)
-        except OSError as error:
-            self.failure = error
-            return _FAIL
-        return _SUCCESS
-
 
 @cache
 def _library() -> _Libtpms:
@@ -173,9 +162,7 @@ class LibtpmsTransport:
     def __init__(self, folder: Path | None = None) -> None:
         self.name = f"libtpms:{folder or ''}"
         self._library = _library()
-        self._process = self._library.functions.TPMLIB_Process
-        self._response, self._size, self._room = c_void_p(), c_uint32(), c_uint32()
-        self._results = tuple(map(ctypes.byref, (self._response, self._size, self._room)))
+        self._open = True
         with self._library.lock:
             if self._library.state is not None:
                 raise TpmBusy("libtpms is in use: a process has one TPM of it at a time")
@@ -200,16 +187,19 @@ class LibtpmsTransport:
             library.state = None
 
     def transmit(self, command: bytes) -> bytes:
-        code = self._process(*self._results, command, len(command))
-        if self._library.failure is not None:
-            raise TpmUnavailable(f"{self.name} cannot keep its state: {self._library.why()}")
-        if code != _SUCCESS or self._size.value < HEADER_SIZE:
-            raise malformed()
-        return ctypes.string_at(self._response.value or 0, self._size.value)
+        library = self._library
+        code = library.process(*library.results, command, len(command))
+        if library.failure is not None:
+            raise TpmUnavailable(f"{self.name} cannot keep its state: {library.why()}")
+        if code != _SUCCESS:
+            raise TpmUnavailable(f"{self.name} does not take commands (0x{code:x})")
+        return ctypes.string_at(library.response.value or 0, library.size.value)
 
     def close(self) -> None:
         with self._library.lock:
-            self._stop()
+            if self._open:
+                self._open = False
+                self._stop()
 
     def abandon(self) -> None:
         library = self._library
