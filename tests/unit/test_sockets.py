@@ -74,13 +74,13 @@ class Far:
 
 
 @contextlib.contextmanager
-def facing_server(**changes: Any) -> Iterator[tuple[TlsStream, Far]]:
+def facing_server(client: Any = None, **changes: Any) -> Iterator[tuple[TlsStream, Far]]:
     """A client's stream, and the server that it has completed a handshake with."""
     near, there = socket.socketpair()
     far = Far(there, ServerConnection(server_config(tickets=0, **changes)))
     thread = threading.Thread(target=far.handshake)
     thread.start()
-    with there, wrap_client(near, client_config()) as stream:
+    with there, wrap_client(near, client or client_config()) as stream:
         thread.join()
         yield stream, far
 
@@ -418,21 +418,36 @@ def test_a_writer_waits_for_its_turn_within_its_timeout():
         assert _received(far, 20) == b"in between, or after"
 
 
-def test_replies_that_pile_up_make_the_reader_wait(monkeypatch):
-    monkeypatch.setattr("tpmtls.sockets.stream.REPLY_LIMIT", 0)
-    with facing_client(
-        server_config(tickets=0, client_trust=trust()),
-        credentials=(client_credential(),),
-        post_handshake_auth=True,
-    ) as (stream, far):
-        stream.request_client_certificate()
-        far.hear()
-        far.say()
-        far.connection.update_keys(request_peer=True)
+def ready_to_authenticate() -> Any:
+    return client_config(credentials=(client_credential(),), post_handshake_auth=True)
+
+
+def test_a_reply_is_left_to_the_writer_at_work():
+    with facing_server(ready_to_authenticate(), client_trust=trust()) as (stream, far):
+        assert isinstance(far.connection, ServerConnection)
+        far.connection.request_client_certificate()
         far.connection.send_data(b"data")
         far.say()
-        assert stream.recv() == b"data"
-        assert stream.peer_certificate is not None
+        with stream._writing:
+            assert stream.recv() == b"data"
+            assert select.select([far.sock], [], [], 0)[0] == []
+        stream.sendall(b"!")
+        assert _received(far, 1) == b"!"
+
+
+def test_replies_that_pile_up_make_the_reader_wait(monkeypatch):
+    monkeypatch.setattr("tpmtls.sockets.stream.REPLY_LIMIT", 0)
+    with facing_server(ready_to_authenticate(), client_trust=trust()) as (stream, far):
+        assert isinstance(far.connection, ServerConnection)
+        far.connection.request_client_certificate()
+        far.connection.send_data(b"data")
+        far.say()
+        stream.settimeout(SOON)
+        with stream._writing:
+            assert stream.recv() == b"data"
+        assert stream._outgoing
+        stream.sendall(b"!")
+        assert _received(far, 1) == b"!"
 
 
 def test_the_reason_why_the_peer_went_is_looked_for():
@@ -455,6 +470,17 @@ def test_a_peer_that_went_without_a_word():
         with pytest.raises(BrokenPipeError):
             stream.sendall(bytes(2**20))
         assert stream.recv() == b""
+
+
+def test_a_reason_that_another_thread_is_about_to_read():
+    with facing_server() as (stream, far):
+        far.connection.abort(AlertDescription.access_denied)
+        far.say()
+        far.sock.close()
+        with stream._reading, pytest.raises(BrokenPipeError):
+            stream.sendall(bytes(2**20))
+        with pytest.raises(PeerAlert):
+            stream.recv()
 
 
 def test_a_reset_in_the_handshake():
