@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hmac
 import os
+import random
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -117,6 +118,27 @@ def test_what_an_object_shows(tpm: Tpm) -> None:
     tpm.flush(*keys)
 
 
+def test_random_use(tpm: Tpm) -> None:
+    """Loads, uses and flushes in any order: every result is right, nothing is left."""
+    chance = random.Random(8448)
+    keys: list[tuple[TpmObject, bytes]] = []
+    for _ in range(300):
+        what = chance.random()
+        if not keys or what < 0.2:
+            [key], [expected] = hmac_keys(tpm, 1)
+            keys.append((key, expected))
+        elif what < 0.35:
+            keys.pop(chance.randrange(len(keys)))[0].flush()
+        elif what < 0.4:
+            keys.pop(chance.randrange(len(keys)))  # and forget it
+        else:
+            key, expected = chance.choice(keys)
+            assert use(tpm, key) == expected
+    tpm.flush(*(key for key, _ in keys))
+    assert transient(tpm) == []
+    assert tpm.live == 0
+
+
 # -- nothing left behind ---------------------------------------------------------------------------
 
 
@@ -138,6 +160,8 @@ def test_close_flushes_what_was_forgotten(tpm: Tpm) -> None:
     forgotten, _ = hmac_keys(beside, 4)
     assert (tpm.live, beside.live) == (1, 4)
     beside.close()
+    assert beside.live == 0
+    forgotten[0].flush()
     assert beside.live == 0
     use(tpm, kept)
     assert transient(tpm) == [kept.handle]
@@ -218,6 +242,20 @@ def test_no_slot_at_all_is_busy() -> None:
             tpm.load(KEY)
         assert len(pauses) == 9
         assert sum(pauses) < 2
+
+
+@pytest.mark.usefixtures("need_libtpms")
+def test_another_error_ends_the_wait() -> None:
+    codes = [ResponseCode.FAILURE, ResponseCode.OBJECT_MEMORY, ResponseCode.OBJECT_HANDLES]
+
+    def verdict(frame: bytes) -> int | None:
+        return codes.pop() if codes and command_code(frame) == CommandCode.LoadExternal else None
+
+    tpm, pauses = patient(Restricted(LibtpmsTransport(), verdict))
+    with tpm:
+        with pytest.raises(TpmUnavailable, match="failure mode"):
+            tpm.load(KEY)
+        assert len(pauses) == 2
 
 
 @pytest.mark.usefixtures("need_libtpms")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from time import perf_counter, sleep
 from types import TracebackType
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 from weakref import WeakSet
@@ -94,7 +94,7 @@ class Patience:
     attempts: int = 30
     first: float = 0.001
     longest: float = 0.5
-    sleep: Callable[[float], object] = field(default=time.sleep, repr=False)
+    sleep: Callable[[float], object] = field(default=sleep, repr=False)
 
     def pauses(self) -> Iterator[float]:
         """Pause before each further attempt."""
@@ -209,14 +209,14 @@ class Device:
         with self.lock:
             if self._broken is not None:
                 raise TpmUnavailable(f"{self.transport.name} cannot be used: {self._broken}")
-            started = time.perf_counter()
+            started = perf_counter()
             try:
                 response = self.transport.transmit(command)
             except BaseException as failure:
                 self._broken = f"an earlier command failed ({type(failure).__name__})"
                 raise
             statistics = self._statistics
-            statistics.seconds += time.perf_counter() - started
+            statistics.seconds += perf_counter() - started
             statistics.commands += 1
             statistics.octets_in += len(command)
             statistics.octets_out += len(response)

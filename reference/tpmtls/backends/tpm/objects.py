@@ -37,6 +37,10 @@ class Owner:
     def __init__(self) -> None:
         self.live = 0
 
+    def release(self) -> None:
+        """One less, unless all were given up when the owner closed."""
+        self.live -= self.live > 0
+
 
 class TpmObject(Entity):
     """A transient object, in the TPM or saved outside; a context manager that flushes it.
@@ -108,11 +112,8 @@ class ObjectTable:
             try:
                 return self._device.execute(command, authorization)
             except TpmResponseError as failure:
-                if failure.code not in SLOTS:
-                    raise
-            return self._insist(
-                partial(self._device.execute, command, authorization), command.handles
-            )
+                again = partial(self._device.execute, command, authorization)
+                return self._insist(failure, again, command.handles)
 
     def load(
         self,
@@ -157,24 +158,25 @@ class ObjectTable:
         try:
             return self._device.create(command, authorization)
         except TpmResponseError as failure:
-            if failure.code not in SLOTS:
-                raise
-        return self._insist(partial(self._device.create, command, authorization), pinned)
+            again = partial(self._device.create, command, authorization)
+            return self._insist(failure, again, pinned)
 
-    def _insist(self, action: Callable[[], T], pinned: tuple[Entity, ...]) -> T:
-        """Do `action`, for which the TPM had no slot: make room, or wait for others to."""
+    def _insist(
+        self, failure: TpmResponseError, action: Callable[[], T], pinned: tuple[Entity, ...]
+    ) -> T:
+        """Do again what failed, if for lack of a slot: make room, or wait for others to."""
         pauses = self._patience.pauses()
-        while True:
+        while failure.code in SLOTS:
             if not self._evict(pinned):
                 pause = next(pauses, None)
                 if pause is None:
-                    return action()
+                    break
                 self._patience.sleep(pause)
             try:
                 return action()
-            except TpmResponseError as failure:
-                if failure.code not in SLOTS:
-                    raise
+            except TpmResponseError as again:
+                failure = again
+        raise failure
 
     # -- making room -------------------------------------------------------------------------------
 
@@ -205,7 +207,7 @@ class ObjectTable:
                 for each in objects:
                     handle, each.handle = each.handle, _GONE
                     if handle != _GONE:
-                        each.owner.live -= 1
+                        each.owner.release()
                     if handle > _AWAY:
                         self._remove(handle)
         except TpmUnavailable:
@@ -214,7 +216,7 @@ class ObjectTable:
     def _flush_dropped(self) -> None:
         while self.dropped:
             handle, owner = self.dropped.popleft()
-            owner.live -= 1
+            owner.release()
             dropped = self._loaded.get(handle)
             if dropped is None:
                 continue  # saved, or evicted since
