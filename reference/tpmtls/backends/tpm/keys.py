@@ -26,6 +26,8 @@ from tpmtls.violations import ConfigurationError, TpmAuthError, TpmError, TpmLac
 ALGORITHMS: Final = ("ecc-p256", "ecc-p384", "rsa-2048")
 HANDLES: Final = range(0x81000000, 0x81800000)
 """Persistent handles that the owner may use (Part 2 §7.5)."""
+STANDARD_PARENT: Final = OWNER.handle
+"""The owner hierarchy: its standard storage key, which everybody makes from the same template."""
 
 _CURVES: Final = {"ecc-p256": Curve.NIST_P256, "ecc-p384": Curve.NIST_P384}
 _HOST_CURVES: Final[dict[int, ec.EllipticCurve]] = {
@@ -58,7 +60,7 @@ def create_key(
     *,
     password: str | bytes | None = None,
     pcrs: str | None = None,
-    parent: int = OWNER.handle,
+    parent: int = STANDARD_PARENT,
 ) -> KeyFile:
     """A new signing key, of one of `ALGORITHMS`, for this TPM alone.
 
@@ -151,7 +153,12 @@ def _evict_control(key: Entity, handle: int) -> Command[bytes]:
 
 
 def load_key(tpm: Tpm, key: KeyFile, password: str | bytes | None = None) -> TpmKey:
-    """The key of a file; raises TpmError where it belongs to another TPM."""
+    """The key of a file; raises TpmError where it belongs to another TPM.
+
+    A password is for the keys that have one.
+    """
+    if key.empty_auth:
+        password = None
     area = parse_public(key.area)
     access = _access(area, password, key.policy)
     with _parent(tpm, key.parent) as storage:
