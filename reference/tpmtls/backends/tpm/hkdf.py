@@ -25,18 +25,25 @@ from tpmtls.violations import BackendError
 
 ALGORITHMS: Final = {"sha256": Alg.SHA256, "sha384": Alg.SHA384}
 
-STAYS_OUTSIDE: Final = frozenset((b"key", b"iv", b"resumption", b"exporter"))
-"""Labels whose result is no HMAC key: AEAD keys and IVs, a ticket's PSK, exported octets."""
+STAYS_OUTSIDE: Final = frozenset(("write_key", "write_iv", "PSK", "exporter_value"))
+"""Results that are no HMAC keys. By their names: a label of an exporter is what its user likes."""
 
 
 class TpmSecret(Secret):
-    """A secret that is an HMAC key in the TPM."""
+    """A secret that is an HMAC key in the TPM.
 
-    __slots__ = ("key",)
+    Without a PSK, the Early Secret and what `derived` makes of it are the same for everyone: such a
+    `constant` is no secret, and stands in no ledger.
+    """
 
-    def __init__(self, name: str, algorithm: HashAlgorithm, key: TpmObject) -> None:
+    __slots__ = ("constant", "key")
+
+    def __init__(
+        self, name: str, algorithm: HashAlgorithm, key: TpmObject, *, constant: bool = False
+    ) -> None:
         super().__init__(name, algorithm.digest_size, algorithm)
         self.key = key
+        self.constant = constant
 
 
 class TpmPsk(Secret):
@@ -69,10 +76,11 @@ class TpmHkdf:
             return TpmSecret(name, algorithm, key)
         message = bytes(algorithm.digest_size)
         if ikm is not None:
-            message = bytes(_octets(ikm))
+            message = host_octets(ikm)
             self._record(ikm.name, "in", "TPM2_HMAC")
         key = self._zero_key(algorithm) if salt is None else _key(salt)
-        return self._load(name, algorithm, self._hmac(key, message, algorithm))
+        result = self._hmac(key, message, algorithm)
+        return self._load(name, algorithm, result, constant=salt is None and ikm is None)
 
     def expand_label(
         self, secret: Secret, label: bytes, context: bytes, length: int, name: str
@@ -86,10 +94,11 @@ class TpmHkdf:
             counter += 1
             block = self._hmac(_key(secret), block + info + bytes((counter,)), algorithm)
             output += block
-        if label in STAYS_OUTSIDE:
+        if name in STAYS_OUTSIDE:
             self._record(name, "out", "TPM2_HMAC")
             return SoftwareSecret(name, output[:length], algorithm)
-        return self._load(name, algorithm, output[:length])
+        constant = isinstance(secret, TpmSecret) and secret.constant
+        return self._load(name, algorithm, output[:length], constant=constant)
 
     def mac(self, key: Secret, data: bytes) -> bytes:
         """HMAC(key, data): it goes on the wire."""
@@ -102,7 +111,7 @@ class TpmHkdf:
     def wrap(self, psk: Secret) -> bytes:
         """Store a PSK as its Early Secret: a key that this TPM alone can load."""
         algorithm = _hash(psk)
-        early = self._hmac(self._zero_key(algorithm), bytes(_octets(psk)), algorithm)
+        early = self._hmac(self._zero_key(algorithm), host_octets(psk), algorithm)
         self._record(psk.name, "in", "TPM2_HMAC")
         self._record("early_secret", "out", "TPM2_HMAC")
         self._record("early_secret", "in", "TPM2_Create")
@@ -129,12 +138,15 @@ class TpmHkdf:
     def _hmac(self, key: TpmObject, data: bytes, algorithm: HashAlgorithm) -> bytes:
         return self._tpm.run(commands.hmac(key, data, ALGORITHMS[algorithm.name]))
 
-    def _load(self, name: str, algorithm: HashAlgorithm, octets: bytes) -> Secret:
+    def _load(
+        self, name: str, algorithm: HashAlgorithm, octets: bytes, *, constant: bool
+    ) -> Secret:
         """A secret that the TPM has just given out, as its key again."""
-        self._record(name, "out", "TPM2_HMAC")
-        self._record(name, "in", "TPM2_LoadExternal")
+        if not constant:
+            self._record(name, "out", "TPM2_HMAC")
+            self._record(name, "in", "TPM2_LoadExternal")
         key = self._tpm.load(commands.load_hmac_key(octets, ALGORITHMS[algorithm.name]))
-        return TpmSecret(name, algorithm, key)
+        return TpmSecret(name, algorithm, key, constant=constant)
 
     def _zero_key(self, algorithm: HashAlgorithm) -> TpmObject:
         """The salt of Hash.length zeros: as an HMAC key the same as the empty one."""
@@ -154,10 +166,11 @@ def _key(secret: Secret) -> TpmObject:
     return secret.key
 
 
-def _octets(secret: Secret) -> bytearray:
+def host_octets(secret: Secret) -> bytes:
+    """The octets of a secret that passes through the host on its way into the TPM."""
     if not isinstance(secret, SoftwareSecret) or len(secret.octets) != secret.length:
         raise BackendError(f"{secret!r} is not at hand")
-    return secret.octets
+    return bytes(secret.octets)
 
 
 def _hash(secret: Secret) -> HashAlgorithm:

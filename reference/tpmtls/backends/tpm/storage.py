@@ -15,7 +15,7 @@ from tpmtls.backends.tpm.frames import OWNER, Command, Created, Reader, only, si
 from tpmtls.backends.tpm.objects import TpmObject
 from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.public import keyed_hash, storage_key
-from tpmtls.violations import BackendError, TpmError
+from tpmtls.violations import BackendError, TpmBusy, TpmError, TpmUnavailable
 
 _SEALED: Final = b"\x01"
 _HMAC_KEY: Final = b"\x02"
@@ -78,6 +78,8 @@ class Storage:
             raise BackendError("a stored secret is damaged") from None
         try:
             return self._tpm.load(commands.load(self.parent, private, area))
+        except (TpmBusy, TpmUnavailable):
+            raise
         except TpmError as error:
             raise BackendError(f"a stored secret is not of this TPM: {error}") from None
 
