@@ -94,7 +94,7 @@ class Pair:
     ) -> None:
         self.client = ClientConnection(client or client_config(), early_data=early_data is not None)
         self.server = ServerConnection(server or server_config())
-        self.client_wire, self.server_wire = bytearray(), bytearray()
+        self.client_wire, self.server_wire = b"", b""
         self.client_events: list[Event] = []
         self.server_events: list[Event] = []
         if early_data:
