@@ -190,7 +190,7 @@ class Device:
             return handle, command.parse(parameters)
 
     def _submit(self, code: int, frame: bytes) -> bytes:
-        response = self.transmit(frame)
+        response = self._exchange(frame)
         if response[6:10] == _SUCCESS:
             return response
         pauses = self.patience.pauses()
@@ -199,7 +199,7 @@ class Device:
             if pause is None:
                 break
             self.patience.sleep(pause)
-            response = self.transmit(frame)
+            response = self._exchange(frame)
         if raw:
             raise error(code, raw)
         return response
@@ -207,25 +207,28 @@ class Device:
     def transmit(self, command: bytes) -> bytes:
         """A response to raw octets, whatever its code: recorded, counted, never repeated."""
         with self.lock:
-            if self._broken is not None:
-                raise TpmUnavailable(f"{self.transport.name} cannot be used: {self._broken}")
-            started = perf_counter()
-            try:
-                response = self.transport.transmit(command)
-            except BaseException as failure:
-                self._broken = f"an earlier command failed ({type(failure).__name__})"
-                raise
-            statistics = self._statistics
-            statistics.seconds += perf_counter() - started
-            statistics.commands += 1
-            statistics.octets_in += len(command)
-            statistics.octets_out += len(response)
-            for recorder in self._recorders:
-                recorder.exchanges.append(Exchange(command, response))
-            if len(response) < HEADER_SIZE or len(response) != int.from_bytes(response[2:6], "big"):
-                self._broken = "a response was malformed"
-                raise malformed()
-            return response
+            return self._exchange(command)
+
+    def _exchange(self, command: bytes) -> bytes:
+        if self._broken is not None:
+            raise TpmUnavailable(f"{self.transport.name} cannot be used: {self._broken}")
+        started = perf_counter()
+        try:
+            response = self.transport.transmit(command)
+        except BaseException as failure:
+            self._broken = f"an earlier command failed ({type(failure).__name__})"
+            raise
+        statistics = self._statistics
+        statistics.seconds += perf_counter() - started
+        statistics.commands += 1
+        statistics.octets_in += len(command)
+        statistics.octets_out += len(response)
+        for recorder in self._recorders:
+            recorder.exchanges.append(Exchange(command, response))
+        if len(response) < HEADER_SIZE or len(response) != int.from_bytes(response[2:6], "big"):
+            self._broken = "a response was malformed"
+            raise malformed()
+        return response
 
     # -- around commands ---------------------------------------------------------------------------
 

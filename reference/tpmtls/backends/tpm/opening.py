@@ -66,7 +66,9 @@ class Tpm:
 
     def run(self, command: Command[T], authorization: Authorization | None = None) -> T:
         """The result of a command, whose objects are loaded first; raises TpmError."""
-        return self._table.run(command, self._authorization(command, authorization))
+        if self._closed or (authorization is None and self.authorize is not None):
+            authorization = self._authorization(command, authorization)
+        return self._table.run(command, authorization)
 
     def load(
         self,
