@@ -205,7 +205,7 @@ class ClientConfig(Config):
     `trust` is a TrustStore, a path or PEM octets; None stands for the system's. `verify=False`
     accepts any certificate. `server_name` is a DNS name or an IP address; the adapters fill it in
     from the address. `key_shares` None sends shares for the first group, and for x25519 too where
-    the first is a hybrid with it. `tickets=False` ignores the server's tickets.
+    the first is a hybrid with it. Without a `session_cache`, tickets are ignored.
     """
 
     trust: TrustStore | str | os.PathLike[str] | bytes | None = None
@@ -248,8 +248,9 @@ class ServerConfig(Config):
     """A server's configuration.
 
     `tickets` is how many a full handshake gives, `ticket_lifetime` their seconds, `max_early_data`
-    the octets of 0-RTT data that each permits. `client_trust` makes the server ask for a client
-    certificate; `require_client_certificate` makes it insist. `retry_with_cookie` answers a
+    the octets of 0-RTT data that each permits. `request_client_certificate` makes the server ask
+    for a certificate, `require_client_certificate` makes it insist; without a `client_trust`, any
+    is taken, and says no more than that the client holds its key. `retry_with_cookie` answers a
     ClientHello that needs a retry with a cookie besides. `strict_server_name` refuses a name that
     no certificate is for; otherwise the first certificate that fits serves.
     """
@@ -283,7 +284,7 @@ class ServerConfig(Config):
 
     @cached_property
     def client_trust_store(self) -> TrustStore | None:
-        """The anchors of client certificates, loaded; None accepts none as authenticated."""
+        """The anchors of client certificates, loaded; None takes any certificate."""
         trust = self.client_trust
         return trust if trust is None or isinstance(trust, TrustStore) else TrustStore.load(trust)
 

@@ -90,6 +90,9 @@ def make_offer(context: Context[ClientConfig], *, early_data: bool) -> Offer:
     """The first ClientHello. `early_data` raises ConfigurationError where no PSK permits it."""
     # req: 4.2.2-6 4.2.2-10 4.2.2-12 4.2.2-15
     config = context.config
+    suites = tuple(suite for suite in config.suites if suite in context.backend.suites)
+    if not suites or not _offered_groups(context):
+        raise ConfigurationError("the backend has none of the suites, or none of the groups")
     random = config.entropy(32)
     session_id = config.entropy(SESSION_ID_SIZE) if config.middlebox_compatibility else b""
     psks = _collect_psks(context, random, early_data=early_data)
@@ -99,7 +102,7 @@ def make_offer(context: Context[ClientConfig], *, early_data: bool) -> Offer:
         ProtocolVersion.TLS_1_2,
         random,
         session_id,
-        tuple(suite for suite in config.suites if suite in context.backend.suites),
+        suites,
         b"\0",
         extensions,
     )
@@ -147,17 +150,27 @@ def _collect_psks(
     config = context.config
     ticket = _take_ticket(config, early_data=early_data)
     first = config.psks[0] if config.psks else None
-    if early_data and ticket is None and not (first and first.max_early_data):
+    if early_data and ticket is None and not (first and _permits_early_data(config, first)):
         raise ConfigurationError("early data needs a ticket or a PSK that permits it")
     resumption = () if ticket is None else (_from_ticket(context, ticket, random),)
     return resumption + tuple(_from_external(context, psk, random) for psk in config.psks)
+
+
+def _permits_early_data(config: ClientConfig, psk: ExternalPsk | SessionTicket) -> bool:
+    """Whether early data is allowed, under a suite and a protocol that are on offer."""
+    # req: 4.3.10-9
+    return (
+        psk.max_early_data > 0
+        and psk.suite in config.suites
+        and (psk.alpn is None or psk.alpn in config.alpn)
+    )
 
 
 def _take_ticket(config: ClientConfig, *, early_data: bool) -> SessionTicket | None:
     """A session is resumed only if it was verified as strictly as this connection is to be, and
     with early data only if what it stands for is on offer again.
     """
-    # req: 4.7.1-6 4.3.10-9
+    # req: 4.7.1-6
     hashes = {SUITES[suite].hash for suite in config.suites}
 
     def fits(ticket: SessionTicket) -> bool:
@@ -165,11 +178,7 @@ def _take_ticket(config: ClientConfig, *, early_data: bool) -> SessionTicket | N
             return False
         if config.verify and not ticket.verified:
             return False
-        return not early_data or (
-            ticket.max_early_data > 0
-            and ticket.suite in config.suites
-            and (ticket.alpn is None or ticket.alpn in config.alpn)
-        )
+        return not early_data or _permits_early_data(config, ticket)
 
     if config.session_cache is None:
         return None
