@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import signal
 import socket
 import ssl
@@ -117,6 +118,22 @@ def test_parallel_connections():
             thread.join()
         assert answers == [b"x" * 10_000] * 50
         assert server.end() == (0, "")
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux's prlimit")
+def test_it_survives_that_there_are_no_descriptors_left():
+    with serving() as server:
+        limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (16, limits[1]))
+        with contextlib.ExitStack() as stack:
+            for _ in range(16):
+                address = ("127.0.0.1", server.port)
+                stack.enter_context(socket.create_connection(address))
+            assert "too many open files" in server.next_line()
+        assert ask(server, b"still there?") == b"still there?"
+        status, said = server.end()
+    assert status == 0
+    assert "Traceback" not in said
 
 
 # -- answers ---------------------------------------------------------------------------------------

@@ -121,6 +121,7 @@ class _Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop.set)
+        loop.set_exception_handler(_mishap)
         host, port = self._arguments.listen
         try:
             if port == 0:  # one address, or each would get a port of its own
@@ -206,3 +207,9 @@ class _Authentication:
 
 def _nothing() -> None:
     pass
+
+
+def _mishap(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What the loop met and survives, such as no more descriptors: a line of it."""
+    error = context.get("exception")
+    say(f"tpmtls: {context['message']}" + (f": {explain(error)}" if error else ""))
