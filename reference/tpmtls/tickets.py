@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -83,9 +84,23 @@ class SessionTicket:
             for name in ("lifetime", "age_add", "max_early_data"):
                 known[name] = int(known[name])
             known["received_at"] = float(known["received_at"])
+            if not _is_sound(known):
+                raise ValueError
             return cls(**known)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ConfigurationError("not a stored session of this version") from None
+
+
+def _is_sound(values: dict[str, Any]) -> bool:
+    """Whether the fields that `from_json` has read hold what they held when they were written."""
+    return (
+        isinstance(values["server_name"], str)
+        and isinstance(values["alpn"], str | None)
+        and isinstance(values["verified"], bool)
+        and 0 < len(values["ticket"]) < 2**16
+        and len(values["psk"]) > 0
+        and 0 <= values["max_early_data"] < 2**32
+    )
 
 
 def _to_text(octets: bytes) -> str:
@@ -141,11 +156,14 @@ class SessionCache:
         """Write the tickets to a file that only its owner may read, replacing it at once."""
         with self._lock:
             stored = [t.to_json() for tickets in self._tickets.values() for t in tickets]
-        temporary = Path(f"{os.fspath(path)}.{os.getpid()}.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            json.dump({"version": 1, "tickets": stored}, file, indent=1)
-        temporary.replace(path)
+        descriptor, temporary = tempfile.mkstemp(dir=Path(path).parent, prefix=".sessions-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                json.dump({"version": 1, "tickets": stored}, file, indent=1)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SessionCache:
@@ -156,7 +174,7 @@ class SessionCache:
             tickets = [SessionTicket.from_json(values) for values in stored["tickets"]]
         except FileNotFoundError:
             return cache
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigurationError(f"{os.fspath(path)} holds no sessions: {error}") from None
         for ticket in tickets:
             cache.put(ticket)
