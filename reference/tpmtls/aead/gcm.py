@@ -1,0 +1,71 @@
+"""Galois/Counter Mode, SP 800-38D."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+
+from tpmtls.aead.cipher import BLOCK, ZERO, BlockCipher, Counters, Octets, xor
+from tpmtls.aead.ghash import Ghash
+from tpmtls.aead.mode import AuthenticatedMode, blocks_for
+
+PLAINTEXT_MAX: Final = 2**36 - 32
+LENGTH_MAX: Final = 2**61 - 1
+"""Of nonce and additional data (§5.2.1.1): 2^64 - 1 bits, in octets."""
+TAG_LENGTHS: Final = (4, 8, 12, 13, 14, 15, 16)
+"""§5.2.1.2; 4 and 8 only under the conditions of its appendix C."""
+COUNTER: Final = 4
+"""Octets of the counter: inc_32."""
+
+
+class Gcm(AuthenticatedMode):
+    """GCM; AEAD_AES_128_GCM and AEAD_AES_256_GCM of RFC 5116 §5 with AES and tags of 16.
+
+    The hash subkey H is in this process's memory: who has it and one tag can forge.
+    """
+
+    name = "GCM"
+
+    def __init__(self, cipher: BlockCipher, tag_length: int = BLOCK) -> None:
+        if tag_length not in TAG_LENGTHS:
+            raise ValueError(f"GCM: tag of {tag_length} octets, not one of {TAG_LENGTHS}")
+        super().__init__(cipher, tag_length)
+        self._ghash = Ghash(cipher.encrypt_blocks(ZERO))
+
+    def counters(self, nonce: bytes, octets: int) -> Counters:
+        """J_0, whose encryption masks the tag, and its successors (§7.1, steps 2 and 3)."""
+        self._bound("nonce", len(nonce), 1, LENGTH_MAX)
+        self._bound("plaintext", octets, 0, PLAINTEXT_MAX)
+        if len(nonce) == 12:
+            first = nonce + (1).to_bytes(COUNTER, "big")
+        else:
+            first = self._ghash.digest(nonce, _lengths(0, len(nonce)))
+        return Counters(first, 1 + blocks_for(octets), COUNTER)
+
+    def seal_with(
+        self, stream: Octets, nonce: bytes, additional_data: bytes, plaintext: bytes
+    ) -> bytes:
+        """GCM-AE (§7.1)."""
+        ciphertext = xor(plaintext, stream[BLOCK : BLOCK + len(plaintext)])
+        return ciphertext + self._tag(stream, additional_data, ciphertext)
+
+    def open_with(
+        self, stream: Octets, nonce: bytes, additional_data: bytes, data: bytes
+    ) -> bytes | None:
+        """GCM-AD (§7.2), the tag first: nothing is decrypted before it was found right."""
+        size = self.plaintext_length(data)
+        ciphertext, tag = data[:size], data[size:]
+        if not hmac.compare_digest(self._tag(stream, additional_data, ciphertext), tag):
+            return None
+        return xor(ciphertext, stream[BLOCK : BLOCK + size])
+
+    def _tag(self, stream: Octets, additional_data: bytes, ciphertext: bytes) -> bytes:
+        self._bound("additional data", len(additional_data), 0, LENGTH_MAX)
+        lengths = _lengths(len(additional_data), len(ciphertext))
+        digest = self._ghash.digest(additional_data, ciphertext, lengths)
+        return xor(digest, stream[:BLOCK])[: self.tag_length]
+
+
+def _lengths(one: int, other: int) -> bytes:
+    """Two lengths, in bits, as GHASH's last block."""
+    return (8 * one).to_bytes(8, "big") + (8 * other).to_bytes(8, "big")
