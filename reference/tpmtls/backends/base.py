@@ -77,6 +77,9 @@ class Signer(ABC):
     def sign(self, scheme: SignatureScheme, data: bytes) -> bytes:
         """The signature over `data` (not a digest), as CertificateVerify carries it."""
 
+    def close(self) -> None:  # noqa: B027 - not every key needs it
+        """Give the key up: flush it from the TPM."""
+
 
 class Backend(ABC):
     """Whoever holds the secrets.

@@ -30,6 +30,7 @@ import argparse
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,7 +40,9 @@ from tpmtls.cli.exits import NOTHING_THERE, SUCCESS, USAGE, CommandError, say
 if TYPE_CHECKING:
     from cryptography import x509
 
+    from tpmtls.backends.software_signer import SoftwareSigner
     from tpmtls.backends.tpm.opening import Tpm
+    from tpmtls.backends.tpm.signing import TpmSigner
 
 SUMMARY: Final = "make keys that live in a TPM, and certificates for them"
 ALGORITHMS: Final = ("ecc-p256", "ecc-p384", "rsa-2048")
@@ -255,7 +258,9 @@ def _csr(arguments: Namespace) -> None:
     from tpmtls.certificates.issuing import certificate_request
 
     subject, names = _names(arguments)
-    _write(arguments.out, certificate_request(_signer(arguments), subject, names))
+    with _signer(arguments) as signer:
+        made = certificate_request(signer, subject, names)
+    _write(arguments.out, made)
 
 
 def _cert(arguments: Namespace) -> None:
@@ -265,16 +270,17 @@ def _cert(arguments: Namespace) -> None:
 
     subject, names = _names(arguments)
     now = datetime.now(UTC).replace(microsecond=0)
-    made = self_signed(_signer(arguments), subject, names, now=now, days=arguments.days)
+    with _signer(arguments) as signer:
+        made = self_signed(signer, subject, names, now=now, days=arguments.days)
     _write(arguments.out, made)
 
 
-def _signer(arguments: Namespace) -> Any:
+def _signer(arguments: Namespace) -> closing[SoftwareSigner | TpmSigner]:
     from tpmtls.cli import settings
 
     source = arguments.key_password
     password = None if source is None else settings.read_password(source)
-    return settings.find_key(arguments.key, password, arguments.tcti)
+    return closing(settings.find_key(arguments.key, password, arguments.tcti))
 
 
 def _names(arguments: Namespace) -> tuple[x509.Name, list[x509.GeneralName]]:
