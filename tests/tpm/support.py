@@ -181,7 +181,7 @@ def key_updates(backends: Ends) -> None:
 def exporters(backends: Ends) -> None:
     pair = Pair(backends).complete()
     for label in ("EXPORTER-test", "key", "iv", "resumption", "exporter"):
-        for length in (1, 32, 100):
+        for length in (16, 32, 80):
             exported = pair.client.export_keying_material(label, b"context", length)
             assert exported == pair.server.export_keying_material(label, b"context", length)
             assert len(exported) == length
@@ -193,7 +193,7 @@ def external_psk(backends: Ends) -> None:
         psks = (ExternalPsk(b"an identity", bytes(range(32))),)
         pair = Pair(
             backends,
-            client_config(psks=psks, psk_modes=(mode,)),
+            client_config(psks=psks, psk_modes=(mode,), session_cache=SessionCache()),
             server_config(credentials=(), psks=psks, psk_modes=(mode,)),
         ).complete()
         pair.talk()

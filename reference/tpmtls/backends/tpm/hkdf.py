@@ -90,7 +90,9 @@ class TpmHkdf:
         info = hkdf_label(length, label, context)
         block = output = self._hmac(_key(secret), info + b"\x01", algorithm)
         counter = 1
-        while len(output) < length:
+        while len(output) < length:  # of an exporter
+            self._record(name, "out", "TPM2_HMAC")
+            self._record(name, "in", "TPM2_HMAC")
             counter += 1
             block = self._hmac(_key(secret), block + info + bytes((counter,)), algorithm)
             output += block
