@@ -121,7 +121,7 @@ class _Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop.set)
-        loop.set_exception_handler(_mishap)
+        loop.set_exception_handler(_Mishaps())
         host, port = self._arguments.listen
         try:
             if port == 0:  # one address, or each would get a port of its own
@@ -209,7 +209,19 @@ def _nothing() -> None:
     pass
 
 
-def _mishap(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What the loop met and survives, such as no more descriptors: a line of it."""
-    error = context.get("exception")
-    say(f"tpmtls: {context['message']}" + (f": {explain(error)}" if error else ""))
+class _Mishaps:
+    """What the loop meets and survives, such as no more descriptors: a line for each kind.
+
+    No more often than each second: the loop reports every single accept that fails.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """To be called by the loop."""
+        error = context.get("exception")
+        line = f"tpmtls: {context['message']}" + (f": {explain(error)}" if error else "")
+        if loop.time() - self._said.get(line, float("-inf")) >= 1:
+            self._said = {line: loop.time()}
+            say(line)
