@@ -104,7 +104,10 @@ class Credential:
     @cached_property
     def certificates(self) -> tuple[x509.Certificate, ...]:
         """The chain, parsed."""
-        return tuple(x509.load_der_x509_certificate(der) for der in self.chain)
+        try:
+            return tuple(x509.load_der_x509_certificate(der) for der in self.chain)
+        except ValueError:
+            raise ConfigurationError("the chain holds something that is no certificate") from None
 
     @cached_property
     def schemes(self) -> tuple[SignatureScheme, ...]:
@@ -135,8 +138,12 @@ class ExternalPsk:
             raise ConfigurationError("a PSK needs an identity and a key, neither of them empty")
         if self.max_early_data and self.suite is None:
             raise ConfigurationError("early data under an external PSK needs its cipher suite")
-        if self.suite is not None and SUITES[self.suite].hash != self.hash:
-            raise ConfigurationError(f"{self.suite} does not use the PSK's hash")
+        if self.suite is not None:
+            _known("suite", (self.suite,), SUITES)
+            if SUITES[self.suite].hash != self.hash:
+                raise ConfigurationError(f"{self.suite} does not use the PSK's hash")
+        if not 0 <= self.max_early_data < 2**32:
+            raise ConfigurationError("max_early_data is 0 to 2^32-1 octets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +180,7 @@ class Config:
         _known("groups", self.groups, GROUPS)
         _known("signature_schemes", self.signature_schemes, DEFAULT_SCHEMES)
         _known("certificate_schemes", self.certificate_schemes, SCHEMES)
-        _known("psk_modes", self.psk_modes, PskKeyExchangeMode)
+        _known("psk_modes", self.psk_modes, tuple(PskKeyExchangeMode))
         for name in self.alpn:
             if not 0 < len(name.encode()) < 2**8:
                 raise ConfigurationError(f"an ALPN protocol has 1 to 255 octets, not {name!r}")
