@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from tpmtls.aio import TlsServer as TlsServer
     from tpmtls.aio import open_connection as open_connection
     from tpmtls.aio import start_server as start_server
     from tpmtls.backends.base import Backend as Backend
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 __version__: Final = "0.1.0"
 
 _HOMES: Final = {
-    "aio": ("open_connection", "start_server"),
+    "aio": ("TlsServer", "open_connection", "start_server"),
     "backends.base": ("Backend",),
     "backends.software": ("SoftwareBackend",),
     "certificates": ("TrustStore",),
@@ -116,7 +117,12 @@ def open_backend(
         from tpmtls.backends.tpm.backend import TpmBackend
         from tpmtls.backends.tpm.opening import open_tpm
 
-        return TpmBackend(open_tpm(tcti), protect)
+        tpm = open_tpm(tcti)
+        try:
+            return TpmBackend(tpm, protect)
+        except BaseException:
+            tpm.close()
+            raise
     from tpmtls.violations import ConfigurationError
 
     raise ConfigurationError(f"there is no backend {name!r}; there is: software, tpm")

@@ -34,7 +34,12 @@ async def open_connection(
     nothing is left open then, nor when this is cancelled.
     """
     loop = asyncio.get_running_loop()
-    connection = client_connection(config or ClientConfig(), backend, host, early_data)
+    raw, _ = await loop.create_connection(asyncio.Protocol, host, port)
+    try:  # only now: a session ticket is used up by the ClientHello that offers it
+        connection = client_connection(config or ClientConfig(), backend, host, early_data)
+    except BaseException:
+        raw.abort()
+        raise
     reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     handshake: asyncio.Future[None] = loop.create_future()
@@ -50,7 +55,9 @@ async def open_connection(
         if not handshake.done():
             handshake.set_exception(error or ConnectionError("the connection is gone"))
 
-    _, below = await loop.create_connection(lambda: Below(make), host, port)
+    below = Below(make)
+    raw.set_protocol(below)
+    below.connection_made(raw)
     try:
         await handshake
     except BaseException:
