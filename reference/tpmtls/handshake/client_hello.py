@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from tpmtls.algorithms import SUITES, HashAlgorithm
 from tpmtls.backends.base import KeyShare
+from tpmtls.certificates import parse_chain, verify_server_chain
 from tpmtls.codepoints import (
     CipherSuite,
     ExtensionType,
@@ -26,7 +27,7 @@ from tpmtls.key_schedule import (
 )
 from tpmtls.tickets import SessionTicket
 from tpmtls.transcript import Transcript
-from tpmtls.violations import ConfigurationError
+from tpmtls.violations import CertificateError, ConfigurationError
 from tpmtls.wire.extensions import (
     Cookie,
     EarlyDataIndication,
@@ -176,13 +177,33 @@ def _take_ticket(config: ClientConfig, *, early_data: bool) -> SessionTicket | N
     def fits(ticket: SessionTicket) -> bool:
         if ticket.suite not in SUITES or SUITES[ticket.suite].hash not in hashes:
             return False
-        if config.verify and not ticket.verified:
+        if config.verify and not (ticket.verified and _is_trusted(config, ticket)):
             return False
         return not early_data or _permits_early_data(config, ticket)
 
     if config.session_cache is None:
         return None
     return config.session_cache.take(config.server_name or "", config.clock(), fits)
+
+
+def _is_trusted(config: ClientConfig, ticket: SessionTicket) -> bool:
+    """Whether the server's chain would be accepted now, for this name and by these anchors.
+
+    A session without certificates rests on a PSK, and is good only for who has one.
+    """
+    if not ticket.peer_chain:
+        return bool(config.psks)
+    try:
+        verify_server_chain(
+            parse_chain(ticket.peer_chain),
+            config.trust_store,
+            config.server_name or "",
+            config.now(),
+            config.certificate_schemes,
+        )
+    except (CertificateError, ConfigurationError):
+        return False
+    return True
 
 
 def _from_ticket(context: Context[ClientConfig], ticket: SessionTicket, random: bytes) -> Psk:

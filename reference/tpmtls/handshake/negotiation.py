@@ -233,6 +233,17 @@ def select_scheme(
     return next((scheme for scheme in credential.schemes if scheme in schemes), None)
 
 
+def check_server_name(config: ServerConfig, offer: ClientOffer) -> None:
+    """Whether the name asked for is one that we serve, in a resumed session too."""
+    # req: 9.2-15
+    if config.require_server_name and offer.server_name is None:
+        raise PeerViolation(Violation.MISSING_SERVER_NAME)
+    if not config.strict_server_name or not config.credentials or offer.server_name is None:
+        return
+    if not any(credential.is_for(offer.server_name) for credential in config.credentials):
+        raise PeerViolation(Violation.UNRECOGNIZED_NAME, repr(offer.server_name))
+
+
 def select_credential(
     config: ServerConfig, offer: ClientOffer
 ) -> tuple[Credential, SignatureScheme]:
@@ -241,14 +252,10 @@ def select_credential(
     Those for the name asked for go first, then those whose chain the client can verify, then those
     issued by an authority that it names; among equals the order of the configuration decides.
     """
-    # req: 4.3.3-3 4.5.1.2-2 4.5.1.2-9 4.5.1.2-11 9.2-15
-    if config.require_server_name and offer.server_name is None:
-        raise PeerViolation(Violation.MISSING_SERVER_NAME)
+    # req: 4.3.3-3 4.5.1.2-2 4.5.1.2-9 4.5.1.2-11
     if not offer.schemes:
         raise PeerViolation(Violation.MISSING_SIGNATURE_ALGORITHMS)
     named = [c for c in config.credentials if offer.server_name and c.is_for(offer.server_name)]
-    if config.strict_server_name and offer.server_name is not None and not named:
-        raise PeerViolation(Violation.UNRECOGNIZED_NAME, repr(offer.server_name))
     chosen = choose_credential(
         named, offer.schemes, offer.certificate_schemes, offer.authorities
     ) or choose_credential(

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from tpmtls.algorithms import SUITES, HashAlgorithm, SuiteParameters
+from tpmtls.certificates import parse_chain
 from tpmtls.codepoints import PskKeyExchangeMode
 from tpmtls.config import ExternalPsk, ServerConfig
 from tpmtls.events import PskKind
 from tpmtls.handshake.machine import Context
 from tpmtls.handshake.negotiation import ClientOffer
+from tpmtls.handshake.post_handshake import verify_client
 from tpmtls.key_schedule import (
     EXTERNAL_BINDER_KEY,
     RESUMPTION_BINDER_KEY,
@@ -25,7 +27,7 @@ from tpmtls.key_schedule import (
 )
 from tpmtls.tickets import TicketState
 from tpmtls.transcript import Transcript
-from tpmtls.violations import PeerViolation, Violation
+from tpmtls.violations import CertificateError, PeerViolation, Violation
 from tpmtls.wire.extensions import OfferedPsks
 
 MAX_IDENTITIES: Final = 16
@@ -146,7 +148,11 @@ def _look_up(
 
 
 def _is_resumable(config: ServerConfig, ticket: TicketState, suite: SuiteParameters) -> bool:
-    """Whether the ticket is alive, for this hash, and as authenticated as we demand."""
+    """Whether the ticket is alive, for this hash, and as authenticated as we demand.
+
+    The client's chain is judged again: configurations that trust other authorities may share the
+    ticket keys, and certificates expire.
+    """
     # req: 4.7.1-6
     age = config.clock() * 1000 - ticket.issued_at
     if not 0 <= age < ticket.lifetime * 1000:
@@ -154,7 +160,14 @@ def _is_resumable(config: ServerConfig, ticket: TicketState, suite: SuiteParamet
     if config.require_client_certificate and not ticket.client_chain:
         return False
     known = SUITES.get(ticket.suite)
-    return known is not None and known.hash == suite.hash
+    if known is None or known.hash != suite.hash:
+        return False
+    try:
+        if ticket.client_chain:
+            verify_client(config, tuple(parse_chain(ticket.client_chain)))
+    except CertificateError:
+        return False
+    return True
 
 
 def _check_binder(

@@ -29,6 +29,7 @@ from tpmtls.handshake.machine import (
 )
 from tpmtls.handshake.negotiation import (
     ClientOffer,
+    check_server_name,
     check_share,
     read_client_hello,
     select_alpn,
@@ -232,6 +233,7 @@ def _choose(
     retried: ClientHello | None,
 ) -> Choices:
     config = context.config
+    check_server_name(config, offer)
     alpn = select_alpn(config.alpn, offer.alpn)
     credential, max_early_data = None, 0
     if psk is None:
