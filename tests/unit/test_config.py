@@ -11,8 +11,9 @@ import pytest
 
 from tests.unit.support import client_config, credential, pki, server_config, trust
 from tpmtls.algorithms import SHA256, SHA384
+from tpmtls.certificates import TrustStore
 from tpmtls.codepoints import CipherSuite, NamedGroup, PskKeyExchangeMode, SignatureScheme
-from tpmtls.config import DEFAULT_GROUPS, Credential, ExternalPsk, TrustStore
+from tpmtls.config import DEFAULT_GROUPS, Credential, ExternalPsk
 from tpmtls.violations import ConfigurationError
 
 G, S, Suite = NamedGroup, SignatureScheme, CipherSuite
