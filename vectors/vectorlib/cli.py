@@ -1,4 +1,4 @@
-"""Make the vectors from the texts of RFC 8448 and RFC 5869, or check them."""
+"""Make the vectors from the texts of RFC 8448 and RFC 5869 and from seeds, or check them."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import library
+from .aead_cases import WycheproofError, build_records, build_wycheproof
 from .documents import build_documents
 from .flips import Report, flip_all
 from .problems import Problem
@@ -22,6 +23,8 @@ examples:
       write the JSON files and SHA256SUMS
   regenerate.py --rfc8448 rfc8448.txt --rfc5869 rfc5869.txt --check
       compare the files with the texts octet for octet, and do what --check alone does
+  regenerate.py --wycheproof testvectors_v1 --check
+      the same for the cases of Project Wycheproof, from that folder of its repository
   regenerate.py --check
       no texts: follow the schemas, recompute every value from the others, replay
   regenerate.py --self-test exhaustive
@@ -42,6 +45,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rfc8448", type=Path, metavar="PATH", help="RFC 8448 as plain text")
     parser.add_argument("--rfc5869", type=Path, metavar="PATH", help="RFC 5869 as plain text")
     parser.add_argument(
+        "--wycheproof", type=Path, metavar="FOLDER", help="Wycheproof's folder testvectors_v1"
+    )
+    parser.add_argument(
         "--check",
         action="store_true",
         help="write nothing; check the files, against the texts where given",
@@ -53,15 +59,21 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quiet", action="store_true", help="print problems only")
     options = parser.parse_args(argv)
-    if not (options.rfc8448 or options.rfc5869 or options.check or options.self_test):
+    given = options.rfc8448 or options.rfc5869 or options.wycheproof
+    if not (given or options.check or options.self_test):
         parser.error("nothing to do: give a text, --check or --self-test (see --help)")
     return options
+
+
+def generated() -> dict[str, dict[str, Any]]:
+    """The documents that no text is needed for."""
+    return {"records": build_records()}
 
 
 def write(documents: dict[str, dict[str, Any]]) -> None:
     """Write documents, and the sums of all files."""
     for name, document in documents.items():
-        path = library.ROOT / library.PATHS[name]
+        path = library.ROOT / library.FILES[name]
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(library.encode(document))
     library.SUMS.write_text(library.sums(), "ascii")
@@ -70,11 +82,11 @@ def write(documents: dict[str, dict[str, Any]]) -> None:
 def differences(documents: dict[str, dict[str, Any]]) -> Iterator[Problem]:
     """Files that are not what the texts make."""
     for name, document in documents.items():
-        path = library.ROOT / library.PATHS[name]
+        path = library.ROOT / library.FILES[name]
         if not path.exists() or path.read_bytes() != library.encode(document):
             yield Problem(
                 name,
-                library.PATHS[name],
+                library.FILES[name],
                 "is not what the RFC's text makes; write it again and look at the difference",
             )
 
@@ -93,7 +105,7 @@ def check() -> Iterator[Problem]:
 
 def malformed() -> Iterator[Problem]:
     """Files that are missing, are not JSON or do not follow their schema."""
-    for name, path in library.PATHS.items():
+    for name, path in library.FILES.items():
         try:
             document = library.load(name)
         except FileNotFoundError:
@@ -115,6 +127,7 @@ def describe_check(compared: dict[str, dict[str, Any]]) -> str:
         else ["schemas not looked at (no jsonschema)"]
     )
     done += ["replayed in both roles"] if find_replay() else ["not replayed (no tpmtls)"]
+    done += [f"{len(library.COLLECTED)} more of Wycheproof held by SHA256SUMS"]
     return f"{len(library.PATHS)} files: " + ", ".join(done)
 
 
@@ -142,10 +155,10 @@ def self_test(mode: str, quiet: bool) -> Iterator[Problem]:
 def run(options: argparse.Namespace, documents: dict[str, dict[str, Any]]) -> Iterator[Problem]:
     """Do what the command line says."""
     if options.check:
-        yield from differences(documents)
+        yield from differences(documents | generated())
         yield from check()
     elif documents:
-        write(documents)
+        write(documents | generated())
         yield from check()
     if options.self_test:
         yield from self_test(options.self_test, options.quiet)
@@ -156,14 +169,15 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     try:
         documents = build_documents(options.rfc8448, options.rfc5869)
+        documents |= build_wycheproof(options.wycheproof) if options.wycheproof else {}
         problems = list(run(options, documents))
-    except (RfcTextError, WireError, OSError, UnicodeDecodeError) as error:
+    except (RfcTextError, WycheproofError, WireError, OSError, UnicodeDecodeError) as error:
         print(f"regenerate.py: {error}", file=sys.stderr)
         return USAGE
     for problem in problems:
         print(f"regenerate.py: {problem}", file=sys.stderr)
     if problems:
         return FAILED
-    if not options.quiet and (options.check or options.rfc8448 or options.rfc5869):
+    if not options.quiet and (options.check or documents):
         print(describe_check(documents))
     return OK

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from .aead_cases import WYCHEPROOF, record_problems
 from .consistency import trace_problems
 from .documents import OUTLINES
 from .hkdf_cases import hkdf_problems
@@ -22,8 +23,16 @@ TRACES: Final = tuple(outline.name for outline in OUTLINES)
 PATHS: Final = {name: f"rfc8448/{name}.json" for name in TRACES} | {
     "keys": "rfc8448/keys.json",
     "hkdf": "rfc5869/hkdf.json",
+    "records": "aead/records.json",
 }
-SCHEMAS: Final = dict.fromkeys(TRACES, "trace") | {"keys": "keys", "hkdf": "hkdf"}
+# What others collected, held by the sums: a case that must be refused follows from nothing
+COLLECTED: Final = {name: f"aead/{name}.json" for name in WYCHEPROOF}
+FILES: Final = PATHS | COLLECTED
+SCHEMAS: Final = (
+    dict.fromkeys(TRACES, "trace")
+    | {"keys": "keys", "hkdf": "hkdf", "records": "aead-records"}
+    | dict.fromkeys(COLLECTED, "aead-wycheproof")
+)
 
 Document = dict[str, Any]
 
@@ -35,7 +44,7 @@ def encode(document: Document) -> bytes:
 
 def load(name: str) -> Document:
     """A committed document by its name."""
-    document: Document = json.loads((ROOT / PATHS[name]).read_bytes())
+    document: Document = json.loads((ROOT / FILES[name]).read_bytes())
     return document
 
 
@@ -46,7 +55,7 @@ def load_trace(name: str) -> Trace:
 
 def sums() -> str:
     """What SHA256SUMS must say; `sha256sum -c SHA256SUMS` reads it too."""
-    digests = {path: hashlib.sha256((ROOT / path).read_bytes()) for path in sorted(PATHS.values())}
+    digests = {path: hashlib.sha256((ROOT / path).read_bytes()) for path in sorted(FILES.values())}
     return "".join(f"{digest.hexdigest()}  {path}\n" for path, digest in digests.items())
 
 
@@ -70,6 +79,8 @@ class Library:
         """Every value of a document that does not follow from the others."""
         if name == "hkdf":
             return hkdf_problems(self.documents[name])
+        if name == "records":
+            return record_problems(self.documents[name])
         if name == "keys":
             return self._key_problems()
         trace = self.trace(name)
