@@ -478,6 +478,14 @@ class BackendError(TlsError):
     alert = Alert.internal_error
 
 
+class StoredSecretError(BackendError):
+    """A stored secret is damaged, or not this backend's: as good as none."""
+
+
+class ForeignSecretError(BackendError):
+    """A stored secret is none of this backend's: damaged, or stored by another, or another TPM."""
+
+
 class TpmError(BackendError):
     """The TPM failed, or refused a command."""
 

@@ -155,7 +155,7 @@ class Backend(ABC):
 
     @abstractmethod
     def unwrap(self, blob: bytes, name: str, algorithm: HashAlgorithm) -> Secret:
-        """The secret that `wrap` put into `blob`; raises BackendError if it is not one."""
+        """The secret that `wrap` put into `blob`; raises StoredSecretError if it is not one."""
 
     @abstractmethod
     def reveal(self, secret: Secret, reason: str) -> bytes:

@@ -29,7 +29,7 @@ from tpmtls.backends.base import (
 from tpmtls.backends.ledger import Crossing, Direction, Ledger
 from tpmtls.backends.software_signer import SoftwareSigner
 from tpmtls.codepoints import NamedGroup
-from tpmtls.violations import BackendError, PeerViolation, Violation
+from tpmtls.violations import BackendError, PeerViolation, StoredSecretError, Violation
 
 Entropy = Callable[[int], bytes]
 """A source of that many random octets."""
@@ -278,7 +278,7 @@ class SoftwareBackend(Backend):
 
     def unwrap(self, blob: bytes, name: str, algorithm: HashAlgorithm) -> Secret:
         if not blob:
-            raise BackendError("a stored secret is empty")
+            raise StoredSecretError("a stored secret is empty")
         self._record(name, "in", "unwrap")
         return SoftwareSecret(name, blob, algorithm)
 

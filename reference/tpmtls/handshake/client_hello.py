@@ -27,7 +27,7 @@ from tpmtls.key_schedule import (
 )
 from tpmtls.tickets import SessionTicket
 from tpmtls.transcript import Transcript
-from tpmtls.violations import CertificateError, ConfigurationError
+from tpmtls.violations import CertificateError, ConfigurationError, StoredSecretError
 from tpmtls.wire.extensions import (
     Cookie,
     EarlyDataIndication,
@@ -149,11 +149,12 @@ def _collect_psks(
 ) -> tuple[Psk, ...]:
     """The newest ticket for this server that can be used, then the external PSKs."""
     config = context.config
-    ticket = _take_ticket(config, early_data=early_data)
+    ticket = _take_ticket(context, early_data=early_data)
+    session = None if ticket is None else _from_ticket(context, ticket, random)
     first = config.psks[0] if config.psks else None
-    if early_data and ticket is None and not (first and _permits_early_data(config, first)):
+    if early_data and session is None and not (first and _permits_early_data(config, first)):
         raise ConfigurationError("early data needs a ticket or a PSK that permits it")
-    resumption = () if ticket is None else (_from_ticket(context, ticket, random),)
+    resumption = () if session is None else (session,)
     return resumption + tuple(_from_external(context, psk, random) for psk in config.psks)
 
 
@@ -167,12 +168,13 @@ def _permits_early_data(config: ClientConfig, psk: ExternalPsk | SessionTicket) 
     )
 
 
-def _take_ticket(config: ClientConfig, *, early_data: bool) -> SessionTicket | None:
+def _take_ticket(context: Context[ClientConfig], *, early_data: bool) -> SessionTicket | None:
     """A session is resumed only if it was verified as strictly as this connection is to be, and
     with early data only if what it stands for is on offer again.
     """
     # req: 4.7.1-6
-    hashes = {SUITES[suite].hash for suite in config.suites}
+    config = context.config
+    hashes = {SUITES[suite].hash for suite in config.suites if suite in context.backend.suites}
 
     def fits(ticket: SessionTicket) -> bool:
         if ticket.suite not in SUITES or SUITES[ticket.suite].hash not in hashes:
@@ -206,9 +208,15 @@ def _is_trusted(config: ClientConfig, ticket: SessionTicket) -> bool:
     return True
 
 
-def _from_ticket(context: Context[ClientConfig], ticket: SessionTicket, random: bytes) -> Psk:
+def _from_ticket(
+    context: Context[ClientConfig], ticket: SessionTicket, random: bytes
+) -> Psk | None:
+    """None where this backend, perhaps another TPM's, can do nothing with it."""
     algorithm, backend = SUITES[ticket.suite].hash, context.backend
-    secret = backend.unwrap(ticket.psk, "PSK", algorithm)
+    try:
+        secret = backend.unwrap(ticket.psk, "PSK", algorithm)
+    except StoredSecretError:
+        return None
     schedule = KeySchedule(backend, algorithm, secret, context.observer(random))
     backend.destroy(secret)
     return Psk(

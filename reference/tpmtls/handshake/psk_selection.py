@@ -27,7 +27,7 @@ from tpmtls.key_schedule import (
 )
 from tpmtls.tickets import TicketState
 from tpmtls.transcript import Transcript
-from tpmtls.violations import CertificateError, PeerViolation, Violation
+from tpmtls.violations import CertificateError, PeerViolation, StoredSecretError, Violation
 from tpmtls.wire.extensions import OfferedPsks
 
 MAX_IDENTITIES: Final = 16
@@ -141,7 +141,10 @@ def _look_up(
     ticket = config.ticket_keys.open(identity, config.clock())
     if ticket is None or not _is_resumable(config, ticket, suite):
         return None
-    secret = backend.unwrap(ticket.psk, "PSK", suite.hash)
+    try:
+        secret = backend.unwrap(ticket.psk, "PSK", suite.hash)
+    except StoredSecretError:
+        return None
     schedule = KeySchedule(backend, suite.hash, secret, observer)
     backend.destroy(secret)
     return "resumption", ticket, None, schedule

@@ -15,7 +15,7 @@ from tpmtls.backends.tpm.frames import OWNER, Command, Created, Reader, only, si
 from tpmtls.backends.tpm.objects import TpmObject
 from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.public import keyed_hash, storage_key
-from tpmtls.violations import BackendError, TpmBusy, TpmError, TpmUnavailable
+from tpmtls.violations import StoredSecretError, TpmBusy, TpmError, TpmUnavailable
 
 _SEALED: Final = b"\x01"
 _HMAC_KEY: Final = b"\x02"
@@ -34,9 +34,9 @@ class Storage:
         return _HMAC_KEY + self._create(key, keyed_hash(attributes, Alg.HMAC, algorithm))
 
     def load(self, blob: bytes) -> TpmObject:
-        """The object of an HMAC key that was wrapped; raises BackendError for anything else."""
+        """The object of a wrapped HMAC key; raises StoredSecretError for anything else."""
         if blob[:1] != _HMAC_KEY:
-            raise BackendError("a stored secret was not wrapped for use inside a TPM")
+            raise StoredSecretError("a stored secret was not wrapped for use inside a TPM")
         return self._load(blob[1:])
 
     def seal(self, data: bytes) -> bytes:
@@ -44,9 +44,9 @@ class Storage:
         return _SEALED + self._create(data, keyed_hash(0, Alg.NULL))
 
     def unseal(self, blob: bytes) -> bytes:
-        """The octets that were sealed; raises BackendError for anything else."""
+        """The octets that were sealed; raises StoredSecretError for anything else."""
         if blob[:1] != _SEALED:
-            raise BackendError("a stored secret was not sealed by a TPM")
+            raise StoredSecretError("a stored secret was not sealed by a TPM")
         with self._load(blob[1:]) as sealed:
             return self._tpm.run(Command(CommandCode.Unseal, (sealed,), b"", only, 1))
 
@@ -75,13 +75,13 @@ class Storage:
             private, area = reader.sized(), reader.sized()
             reader.end()
         except TpmError:
-            raise BackendError("a stored secret is damaged") from None
+            raise StoredSecretError("a stored secret is damaged") from None
         try:
             return self._tpm.load(commands.load(self.parent, private, area))
         except (TpmBusy, TpmUnavailable):
             raise
         except TpmError as error:
-            raise BackendError(f"a stored secret is not of this TPM: {error}") from None
+            raise StoredSecretError(f"a stored secret is not of this TPM: {error}") from None
 
 
 def create(parent: TpmObject, area: bytes, data: bytes) -> Command[Created]:
