@@ -23,8 +23,9 @@ from tpmtls.backends.tpm.agreement import TpmAgreement
 from tpmtls.backends.tpm.agreement import groups as tpm_groups
 from tpmtls.backends.tpm.capabilities import Capabilities
 from tpmtls.backends.tpm.constants import CommandCode
-from tpmtls.backends.tpm.hkdf import ALGORITHMS, TpmHkdf, TpmPsk, TpmSecret
+from tpmtls.backends.tpm.hkdf import ALGORITHMS, TpmHkdf, TpmPsk, TpmSecret, host_octets
 from tpmtls.backends.tpm.opening import Tpm
+from tpmtls.backends.tpm.records import TpmAead
 from tpmtls.backends.tpm.storage import Storage
 from tpmtls.codepoints import NamedGroup
 from tpmtls.violations import BackendError, ConfigurationError, TpmLacks
@@ -105,7 +106,11 @@ class TpmBackend(Backend):
     # -- use ---------------------------------------------------------------------------------------
 
     def aead(self, suite: SuiteParameters, key: Secret, iv: Secret) -> Aead:
-        return self._host.aead(suite, key, iv)
+        if "aead" not in self.protect:
+            return self._host.aead(suite, key, iv)
+        aead = TpmAead(self.tpm, self.ledger, suite, host_octets(key), host_octets(iv))
+        self.destroy(key, iv)
+        return aead
 
     def signer(self, key: Any) -> Signer:
         return self._host.signer(key)
@@ -119,8 +124,9 @@ class TpmBackend(Backend):
         """A blob that this TPM alone can use: with `hkdf` without giving it out again."""
         if "hkdf" in self.protect:
             return self._hkdf.wrap(secret)
+        octets = host_octets(secret)
         self.ledger.record(Crossing(secret.name, "tpm", "in", "TPM2_Create"))
-        return self._storage.seal(self._host.reveal(secret, "TPM2_Create"))
+        return self._storage.seal(octets)
 
     def unwrap(self, blob: bytes, name: str, algorithm: HashAlgorithm) -> Secret:
         if "hkdf" in self.protect:

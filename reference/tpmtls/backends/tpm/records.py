@@ -1,0 +1,90 @@
+"""Record protection in the TPM: GCM or CCM from TPM2_EncryptDecrypt2 (Part 3 §15.3).
+
+The key is in the TPM and is used there. Keystream comes out of it, which is worth no more than the
+records it covers. With CCM that is all: the MAC is computed in the TPM too. With GCM the hash key
+H, the encryption of a zero block, has to be on the host, and whoever has H and one record with its
+tag can forge others under that key.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tpmtls.aead import BlockCipher, Ccm, Gcm, Mode, Records
+from tpmtls.algorithms import SuiteParameters
+from tpmtls.backends.base import Aead
+from tpmtls.backends.ledger import Crossing, Ledger
+from tpmtls.backends.tpm import commands
+from tpmtls.backends.tpm.constants import Alg
+from tpmtls.backends.tpm.objects import TpmObject
+from tpmtls.backends.tpm.opening import Tpm
+
+MODES: Final = {Alg.ECB: Mode.ECB, Alg.CTR: Mode.CTR, Alg.CBC: Mode.CBC, Alg.CFB: Mode.CFB}
+"""The modes of EncryptDecrypt2 that serve; any one of them is enough."""
+MAX_COMMAND: Final = 1024
+"""Octets for one command, where the TPM's buffer takes as many."""
+
+
+class TpmBlockCipher(BlockCipher):
+    """AES under a key in a TPM, in the modes that it does right."""
+
+    def __init__(self, tpm: Tpm, key: TpmObject, key_length: int) -> None:
+        capabilities = tpm.capabilities
+        offered = capabilities.modes(8 * key_length)
+        self.modes = frozenset(MODES[mode] for mode in offered if mode in MODES)
+        self.max_command = min(MAX_COMMAND, capabilities.input_buffer)
+        self._tpm = tpm
+        self._key = key
+
+    def encrypt_blocks(self, data: bytes) -> bytes:
+        if Mode.ECB not in self.modes:
+            return super().encrypt_blocks(data)
+        return self._run(data, Alg.ECB)
+
+    def cbc(self, iv: bytes, data: bytes) -> bytes:
+        return self._run(data, Alg.CBC, iv)
+
+    def cfb_encrypt(self, iv: bytes, data: bytes) -> bytes:
+        return self._run(data, Alg.CFB, iv)
+
+    def cfb_decrypt(self, iv: bytes, data: bytes) -> bytes:
+        return self._run(data, Alg.CFB, iv, decrypt=True)
+
+    def ctr(self, counter: bytes, data: bytes) -> bytes:
+        return self._run(data, Alg.CTR, counter)
+
+    def _run(self, data: bytes, mode: Alg, iv: bytes = b"", *, decrypt: bool = False) -> bytes:
+        command = commands.encrypt_decrypt2(self._key, data, mode, iv, decrypt=decrypt)
+        return self._tpm.run(command)[0]
+
+
+class TpmAead(Aead):
+    """One direction's record protection by a key in the TPM."""
+
+    def __init__(
+        self, tpm: Tpm, ledger: Ledger, suite: SuiteParameters, key: bytes, iv: bytes
+    ) -> None:
+        ledger.record(Crossing("write_key", "tpm", "in", "TPM2_LoadExternal"))
+        self._key = tpm.load(commands.load_aes_key(key))
+        try:
+            cipher = TpmBlockCipher(tpm, self._key, suite.key_length)
+            mode: Gcm | Ccm
+            if suite.aead == "aes-gcm":
+                mode = Gcm(cipher)
+                ledger.record(Crossing("ghash_key", "tpm", "out", "TPM2_EncryptDecrypt2"))
+            else:
+                mode = Ccm(cipher, suite.tag_length)
+            self._records = Records(mode, iv)
+        except BaseException:
+            self._key.flush()
+            raise
+
+    def seal(self, sequence: int, additional_data: bytes, plaintext: bytes) -> bytes:
+        return self._records.seal(sequence, additional_data, plaintext)
+
+    def open(self, sequence: int, additional_data: bytes, ciphertext: bytes) -> bytes | None:
+        return self._records.open(sequence, additional_data, ciphertext)
+
+    def close(self) -> None:
+        self._records.close()
+        self._key.flush()
