@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from tests.tpm.conftest import loaded_sessions, transient
 from tests.tpm.swtpm import Swtpm
 from tests.unit.commands import Outcome, serving, tpmtls
 from tests.unit.support import pki
@@ -27,14 +28,15 @@ ECHO = b"through the TPM's signature\n"
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_swtpm: Swtpm) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_swtpm: Swtpm) -> Iterator[Path]:
     """The current folder, and a TPM for commands in it, without a word in their arguments."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TPM2TOOLS_TCTI", shared_swtpm.tcti)
     monkeypatch.setenv("TPM2OPENSSL_TCTI", shared_swtpm.tcti)
-    with open_tpm():  # started
-        pass
-    return tmp_path
+    with open_tpm() as tpm:
+        yield tmp_path
+        for handle in (*transient(tpm), *loaded_sessions(tpm)):
+            tpm.run(commands.flush_context(handle))  # tpm2_encodeobject leaves sessions
 
 
 @pytest.fixture
@@ -377,6 +379,24 @@ def test_tpm2_readpublic_reads_a_persistent_key(folder: Path, persistent: str) -
     assert read == keys.public_key(area)
 
 
+@pytest.mark.usefixtures("need_tools")
+def test_a_key_file_that_tpm2_tools_made(folder: Path) -> None:
+    parent = ("-C", "parent.ctx")
+    tool("tpm2_createprimary", "-Q", "-C", "o", "-G", "ecc", "-c", "parent.ctx", "-a", _STORAGE)
+    tool("tpm2_create", "-Q", *parent, "-G", "ecc", "-u", "my.pub", "-r", "my.priv")
+    tool("tpm2_encodeobject", "-C", "o", "-u", "my.pub", "-r", "my.priv", "-o", "my.key")
+    request = tpmtls("key", "csr", "--key", "my.key", "--name", "a")
+    # It says that the key has a password, which is wrong, and such keys count wrong passwords.
+    assert "has a password" in request.stderr
+    attributes = ("-a", f"{_STORAGE}|sign".replace("restricted|decrypt|", ""))
+    tool("tpm2_create", "-Q", *parent, "-G", "ecc", "-u", "my.pub", "-r", "my.priv", *attributes)
+    tool("tpm2_encodeobject", "-C", "o", "-u", "my.pub", "-r", "my.priv", "-o", "my.key")
+    request = key("csr", "--key", "my.key", "--name", "a")
+    assert x509.load_pem_x509_csr(request.stdout).is_signature_valid
+
+
+_STORAGE = "restricted|decrypt|fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda"
+
 PROVIDER = ("-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2")
 
 
@@ -406,6 +426,21 @@ def test_tpm2_openssl_signs_with_a_key_file(
 
 
 @pytest.mark.usefixtures("need_provider")
+@pytest.mark.parametrize("password", [None, "geheim"])
+@pytest.mark.parametrize("algorithm", ["EC", "RSA", "RSA-PSS"])
+def test_a_key_file_that_tpm2_openssl_made(
+    algorithm: str, password: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PW", password or "")
+    options = {"EC": ["group:P-384"], "RSA-PSS": ["digest:SHA256"]}.get(algorithm, [])
+    options += [f"user-auth:{password}"] if password else []
+    generate = ("genpkey", "-provider", "tpm2", "-algorithm", algorithm, "-out", "my.key")
+    openssl(*generate, *(word for option in options for word in ("-pkeyopt", option)))
+    request = key("csr", "--key", "my.key", "--name", "a", "--key-password", "env:PW").stdout
+    assert b"self-signature verify OK" in openssl("req", "-verify", "-noout", stdin=request)
+
+
+@pytest.mark.usefixtures("need_provider")
 def test_tpm2_openssl_uses_a_persistent_key(folder: Path, persistent: str) -> None:
     key("create", "--handle", persistent)
     read = openssl("pkey", *PROVIDER, "-in", f"handle:{persistent}", "-pubout")
@@ -431,8 +466,6 @@ def test_tpm2_openssl_of_debian_12_does_not_know_policies() -> None:
 
 
 def test_nothing_stays_in_the_tpm(folder: Path) -> None:
-    from tests.tpm.conftest import loaded_sessions, transient
-
     with open_tpm() as tpm:
         before = transient(tpm), loaded_sessions(tpm)
         key("create", "--out", "my.key", "--pcrs", "sha256:16")

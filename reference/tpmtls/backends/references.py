@@ -11,7 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from tpmtls.backends.software_signer import SoftwareSigner
-from tpmtls.violations import ConfigurationError
+from tpmtls.violations import ConfigurationError, TpmAuthError
 
 if TYPE_CHECKING:
     from tpmtls.backends.tpm.keys import TpmKey
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HANDLE: Final = "handle:"
 _PEM: Final = b"-----BEGIN "
 _TSS2: Final = b"-----BEGIN TSS2 PRIVATE KEY-----"
+_NO_PASSWORD: Final = "the key has a password, and none was given (--key-password)"
 
 
 def open_key(
@@ -85,13 +86,22 @@ def _octets(reference: Any) -> bytes | None:
 
 
 def _open_file(octets: bytes, tcti: str | None, password: str | bytes | None) -> TpmSigner:
+    from tpmtls.backends.tpm.constants import Attribute
     from tpmtls.backends.tpm.keyfile import KeyFile
     from tpmtls.backends.tpm.keys import load_key
+    from tpmtls.backends.tpm.public import parse_public
 
     key = KeyFile.parse(octets)
-    if key.empty_auth is False and password is None:
-        raise ConfigurationError("the key has a password, and none was given (--key-password)")
-    return _open(lambda tpm: load_key(tpm, key, password), tcti)
+    claims_password = key.empty_auth is False and password is None
+    # tpm2_encodeobject says of every key that it has a password; to find out may cost an attempt.
+    if claims_password and not parse_public(key.area).has(Attribute.NO_DA):
+        raise ConfigurationError(_NO_PASSWORD)
+    try:
+        return _open(lambda tpm: load_key(tpm, key, password), tcti)
+    except TpmAuthError:
+        if claims_password:
+            raise ConfigurationError(_NO_PASSWORD) from None
+        raise
 
 
 def _open(find: Callable[[Tpm], TpmKey], tcti: str | None) -> TpmSigner:
