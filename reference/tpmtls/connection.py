@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
-from tpmtls.backends.base import Backend, KeyShare, Secret
+from tpmtls.backends.base import Backend, Secret
 from tpmtls.backends.software import SoftwareBackend
 from tpmtls.codepoints import AlertDescription, AlertLevel, ContentType, ProtocolVersion
 from tpmtls.config import ClientConfig, Config, ServerConfig
@@ -42,6 +41,7 @@ from tpmtls.handshake.machine import (
     Step,
     Table,
     advance,
+    destroy_in,
 )
 from tpmtls.handshake.post_handshake import (
     MAX_PENDING_REQUESTS,
@@ -52,7 +52,7 @@ from tpmtls.handshake.post_handshake import (
     send_key_update,
     send_ticket,
 )
-from tpmtls.key_schedule import KeySchedule, export
+from tpmtls.key_schedule import export
 from tpmtls.record import (
     CHANGE_CIPHER_SPEC_RECORD,
     Epoch,
@@ -279,7 +279,7 @@ class Connection:
             while waiting:
                 self._perform(waiting.popleft())
         except BaseException:
-            _destroy(self.backend, tuple(waiting))
+            destroy_in(self.backend, tuple(waiting))
             raise
         self._flush()
 
@@ -350,9 +350,13 @@ class Connection:
         # req: 6-4 6.2-2 6.2-5
         self._failure = error
         self._handshake_octets.clear()
-        if error.alert is not None and not self.closed:
-            self._alert(error.alert)
-        self.forget()
+        try:
+            if error.alert is not None and not self.closed:
+                self._alert(error.alert)
+        except TlsError as unsent:  # a backend that fails cannot seal the alert that says so
+            logger.debug("alert not sent: %s", unsent)
+        finally:
+            self.forget()
 
     def forget(self) -> None:
         """Destroy every secret that the connection still holds; it is of no use after that.
@@ -360,7 +364,7 @@ class Connection:
         Happens by itself when the connection has failed, or is closed in both directions.
         """
         self.closed = True
-        _destroy(self.backend, self._state)
+        destroy_in(self.backend, self._state)
         self._reader.forget()
         self._writer.forget()
         self.backend.destroy(*self._exporters.values())
@@ -383,22 +387,6 @@ class Connection:
         if not valid:
             raise ConnectionStateError("label or length is out of range for an exporter")
         return export(self.backend, secret, label.encode("ascii"), context, length)
-
-
-def _destroy(backend: Backend, value: Any) -> None:
-    """Destroy the secrets in a state, wherever they stand in it."""
-    if isinstance(value, Secret):
-        backend.destroy(value)
-    elif isinstance(value, KeySchedule | KeyShare):
-        value.close()
-    elif isinstance(value, tuple):
-        for item in value:
-            _destroy(backend, item)
-    elif isinstance(value, dict):
-        _destroy(backend, tuple(value.values()))
-    elif is_dataclass(value) and not isinstance(value, type | Config | Context):
-        for field in fields(value):
-            _destroy(backend, getattr(value, field.name))
 
 
 class ClientConnection(Connection):

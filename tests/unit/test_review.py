@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +14,26 @@ import pytest
 from tests.unit.support import (
     Clock,
     Pair,
+    WatchedBackend,
+    assert_dead,
     client_config,
     client_credential,
     credential,
     pki,
     server_config,
+    split_records,
     trust,
 )
+from tpmtls.aio import TlsServer, start_server
+from tpmtls.algorithms import SuiteParameters
+from tpmtls.backends.base import Aead, Secret, Signer
 from tpmtls.certificates import TrustStore
-from tpmtls.config import ExternalPsk
+from tpmtls.codepoints import SignatureScheme
+from tpmtls.config import Credential, ExternalPsk
+from tpmtls.connection import ClientConnection, ServerConnection
+from tpmtls.sockets import TlsStream, serve, wrap_client, wrap_server
 from tpmtls.tickets import SessionCache, SessionTicket, TicketKeys
-from tpmtls.violations import CertificateError, PeerViolation
+from tpmtls.violations import BackendError, CertificateError, PeerViolation, TruncationError
 from tpmtls.violations import Violation as V
 
 
@@ -118,3 +131,146 @@ def test_the_name_asked_for_counts_in_a_resumed_session_too() -> None:
         with pytest.raises(PeerViolation) as error:
             Pair(client.replace(server_name=name), server).exchange()
         assert error.value.violation is violation
+
+
+# -- what an end leaves ----------------------------------------------------------------------------
+
+
+class _Broken(Signer):
+    """A key that its device does not sign with any more."""
+
+    def __init__(self, schemes: Sequence[SignatureScheme]) -> None:
+        self.schemes = schemes
+
+    def sign(self, scheme: SignatureScheme, data: bytes) -> bytes:
+        raise BackendError("the device is gone")
+
+
+def _broken(working: Credential) -> Credential:
+    return Credential(working.chain, _Broken(working.signer.schemes))
+
+
+@pytest.mark.req("6-4")
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_a_signer_that_fails_leaves_no_secrets(role: str) -> None:
+    backend = WatchedBackend()
+    client, server = client_config(), server_config(request_client_certificate=True)
+    pair = Pair(client, server)
+    if role == "client":
+        broken = client.replace(credentials=(_broken(client_credential()),))
+        pair.client = ClientConnection(broken, backend)
+    else:
+        pair.server = ServerConnection(
+            server.replace(credentials=(_broken(credential()),)), backend
+        )
+    with pytest.raises(BackendError) as error:
+        pair.exchange()
+    failed = pair.client if role == "client" else pair.server
+    assert split_records(failed.data_to_send())
+    assert_dead(failed, error.value)
+
+
+class _Sealing(WatchedBackend):
+    """Its AEADs fail from a moment on."""
+
+    works = True
+
+    def aead(self, suite: SuiteParameters, key: Secret, iv: Secret) -> Aead:
+        return _SealingAead(self, super().aead(suite, key, iv))
+
+
+class _SealingAead(Aead):
+    def __init__(self, backend: _Sealing, aead: Aead) -> None:
+        self._backend, self._aead = backend, aead
+
+    def seal(self, sequence: int, additional_data: bytes, plaintext: bytes) -> bytes:
+        if not self._backend.works:
+            raise BackendError("the device is gone")
+        return self._aead.seal(sequence, additional_data, plaintext)
+
+    def open(self, sequence: int, additional_data: bytes, ciphertext: bytes) -> bytes | None:
+        return self._aead.open(sequence, additional_data, ciphertext)
+
+
+@pytest.mark.req("6-4")
+def test_an_alert_that_cannot_be_sealed_hides_nothing() -> None:
+    """The error is the one that came first, and all secrets go."""
+    backend = _Sealing()
+    pair = Pair()
+    pair.server = ServerConnection(server_config(), backend)
+    pair.complete()
+    backend.works = False
+    with pytest.raises(PeerViolation) as error:
+        pair.server.receive_data(b"\x17\x03\x03\x00\x20" + bytes(32))
+    assert error.value.violation is V.BAD_RECORD_MAC
+    assert_dead(pair.server, error.value)
+
+
+def test_a_closed_stream_leaves_no_secrets() -> None:
+    """Whether or not the peer said that it has closed too."""
+    ours, theirs = socket.socketpair()
+    backend = WatchedBackend()
+
+    def serve_one() -> None:
+        with wrap_server(theirs, server_config()) as served:
+            served.recv()
+
+    peer = threading.Thread(target=serve_one)
+    peer.start()
+    stream = wrap_client(ours, client_config(), backend=backend)
+    assert backend.alive
+    stream.close()
+    peer.join()
+    assert backend.alive == []
+
+
+async def _deaf(server: TlsServer) -> TlsStream:
+    """A client that reads nothing, and whose transport ends without close_notify."""
+
+    def connect() -> TlsStream:
+        stream = wrap_client(socket.create_connection(server.address), client_config())
+        stream._channel.shut_down(socket.SHUT_WR)
+        return stream
+
+    return await asyncio.to_thread(connect)
+
+
+def test_a_peer_that_ends_without_reading_is_let_go() -> None:
+    """What it does not take would hold the connection, and `wait_closed`, for good."""
+    errors: list[Exception] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bytes(20_000_000))
+        await reader.read()
+
+    async def run() -> None:
+        server = await start_server(
+            handler, "127.0.0.1", 0, server_config(), failed=lambda error, _: errors.append(error)
+        )
+        stream = await _deaf(server)
+        while not errors:
+            await asyncio.sleep(0.05)
+        server.close()
+        await server.wait_closed()
+        stream.close()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+    assert [type(error) for error in errors] == [TruncationError]
+
+
+def test_a_server_without_threads_left_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, refused = threading.Thread.start, threading.Event()
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("tpmtls (") and not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with serve(("127.0.0.1", 0), server_config(), lambda s: s.sendall(b"hi")) as server:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with socket.create_connection(server.address, 10) as lost:
+            assert lost.recv(1) == b""
+        with wrap_client(socket.create_connection(server.address, 10), client_config()) as stream:
+            assert stream.recv() == b"hi"
+    assert refused.is_set()

@@ -80,6 +80,7 @@ class TlsTransport(Session, asyncio.Transport):
     def lost(self, error: Exception | None) -> None:
         """The transport below is gone."""
         self._timer.cancel()
+        self.connection.forget()
         self._closing = True
         error = self._failure or error
         if self._established:
@@ -122,21 +123,25 @@ class TlsTransport(Session, asyncio.Transport):
         if isinstance(error, TlsError) and error.alert is not None:
             self._linger()
         else:
-            self._raw.close()
+            self._raw.close()  # once all is written, which a peer that does not read prevents
+            self._leave_later(None)
 
     def _linger(self) -> None:
         """Let the peer read what we said, for a while: closed unread, a socket resets."""
         self._raw.resume_reading()
         if self._raw.can_write_eof():
             self._raw.write_eof()
+        self._leave_later(None)
+
+    def _leave_later(self, unsent: int | None) -> None:
         self._timer.cancel()
-        self._timer = self._loop.call_later(LINGER_SECONDS, self._leave, None)
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._leave, unsent)
 
     def _leave(self, unsent: int | None) -> None:
         """Go, unless the peer is still taking what we wrote."""
         left = self._raw.get_write_buffer_size()
         if left and (unsent is None or left < unsent):
-            self._timer = self._loop.call_later(LINGER_SECONDS, self._leave, left)
+            self._leave_later(left)
         else:
             self._raw.abort()
 

@@ -174,15 +174,20 @@ def on_finished(state: WaitFinished, message: Finished, octets: bytes) -> Step:
     """Check the server's Finished, send our last flight, and go over to application keys."""
     # req: 4.6-1 4.6-2 4.5.1-4 4.5.3-4
     n = state.negotiated
+    check_finished(n.context.backend, message, n.server_secret, n.transcript)
+    flight = Flight(n.context, n.transcript)
+    with flight.whole():
+        return _finish(flight, n, octets)
+
+
+def _finish(flight: Flight, n: Negotiated, octets: bytes) -> Step:
     context, transcript, schedule, backend = n.context, n.transcript, n.schedule, n.context.backend
-    check_finished(backend, message, n.server_secret, transcript)
     answer = None if n.request is None else answer_certificate_request(context.config, n.request)
     transcript.add(octets)
     schedule.add_nothing()
     digest = transcript.digest()
-    client_secret = schedule.derive(CLIENT_APPLICATION_TRAFFIC_SECRET, digest)
-    server_secret = schedule.derive(SERVER_APPLICATION_TRAFFIC_SECRET, digest)
-    flight = Flight(context, transcript)
+    client_secret = flight.own(schedule.derive(CLIENT_APPLICATION_TRAFFIC_SECRET, digest))
+    server_secret = flight.own(schedule.derive(SERVER_APPLICATION_TRAFFIC_SECRET, digest))
     flight.rekey_read(Epoch.APPLICATION, n.suite, server_secret)
     flight.add(AcceptChangeCipherSpec(False))
     flight.add(ProvideExporter(schedule.derive(EXPORTER_SECRET, digest), early=False))
@@ -193,7 +198,7 @@ def on_finished(state: WaitFinished, message: Finished, octets: bytes) -> Step:
         send_authentication(flight, answer, b"")
     flight.send(make_finished(backend, n.client_secret, transcript))
     flight.rekey_write(Epoch.APPLICATION, n.suite, client_secret)
-    resumption = schedule.derive(RESUMPTION_SECRET, transcript.digest())
+    resumption = flight.own(schedule.derive(RESUMPTION_SECRET, transcript.digest()))
     schedule.close()
     backend.destroy(n.client_secret, n.server_secret)
     completed = _summary(n)

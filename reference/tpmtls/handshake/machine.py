@@ -7,16 +7,17 @@ actions to carry out; it does no IO, and nothing outside the table moves a conne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from tpmtls.algorithms import SuiteParameters
-from tpmtls.backends.base import Backend, Secret
+from tpmtls.backends.base import Aead, Backend, KeyShare, Secret
 from tpmtls.codepoints import HandshakeType
 from tpmtls.config import Config
 from tpmtls.events import Event
-from tpmtls.key_schedule import Derivation, SecretObserver, traffic_aead
+from tpmtls.key_schedule import Derivation, KeySchedule, SecretObserver, traffic_aead
 from tpmtls.record import Epoch, Protection
 from tpmtls.transcript import Transcript
 from tpmtls.violations import ConfigurationError, PeerViolation, Violation
@@ -24,6 +25,7 @@ from tpmtls.wire.messages import HandshakeMessage
 
 M = TypeVar("M", bound=HandshakeMessage)
 ConfigT_co = TypeVar("ConfigT_co", bound=Config, covariant=True)
+Owned = TypeVar("Owned", Secret, KeySchedule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,22 @@ class Flight:
     context: Context[Config]
     transcript: Transcript | None = None
     actions: list[Action] = field(default_factory=list)
+    _owned: list[Secret | KeySchedule] = field(default_factory=list)
+
+    def own(self, made: Owned) -> Owned:
+        """Note what no state holds yet, for `whole`."""
+        self._owned.append(made)
+        return made
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Where the step fails inside, forget what is owned, and what the actions hold."""
+        # req: 6-4
+        try:
+            yield
+        except BaseException:
+            destroy_in(self.context.backend, (*self._owned, *self.actions))
+            raise
 
     def send(self, message: M) -> M:
         """Send a message and add it to the transcript; returns it as it was arranged."""
@@ -221,6 +239,22 @@ class Flight:
     def step(self, state: State) -> Step:
         """The step that ends here."""
         return Step(state, tuple(self.actions))
+
+
+def destroy_in(backend: Backend, value: Any) -> None:
+    """Destroy the secrets in a state or an action, wherever they stand in it."""
+    if isinstance(value, Secret):
+        backend.destroy(value)
+    elif isinstance(value, KeySchedule | KeyShare | Aead):
+        value.close()
+    elif isinstance(value, tuple):
+        for item in value:
+            destroy_in(backend, item)
+    elif isinstance(value, dict):
+        destroy_in(backend, tuple(value.values()))
+    elif is_dataclass(value) and not isinstance(value, type | Config | Context):
+        for entry in fields(value):
+            destroy_in(backend, getattr(value, entry.name))
 
 
 def protect(backend: Backend, epoch: Epoch, suite: SuiteParameters, secret: Secret) -> Protection:

@@ -101,13 +101,19 @@ def on_certificate_verify(
 def on_finished(state: WaitFinished, message: Finished, octets: bytes) -> Step:
     """The handshake is complete; tickets go out at once."""
     n = state.negotiated
-    choices, context = n.choices, n.choices.context
+    context = n.choices.context
     check_finished(context.backend, message, n.client_secret, n.transcript)
     n.transcript.add(octets)
     flight = Flight(context)
+    with flight.whole():
+        return _finish(flight, n)
+
+
+def _finish(flight: Flight, n: Negotiated) -> Step:
+    choices, context = n.choices, n.choices.context
     flight.rekey_read(Epoch.APPLICATION, choices.suite, n.read_secret)
     flight.add(AcceptChangeCipherSpec(False))
-    resumption = n.schedule.derive(RESUMPTION_SECRET, n.transcript.digest())
+    resumption = flight.own(n.schedule.derive(RESUMPTION_SECRET, n.transcript.digest()))
     n.schedule.close()
     context.backend.destroy(n.client_secret)
     completed = _summary(n)

@@ -250,12 +250,17 @@ def _choose(
 def _send_flight(choices: Choices, transcript: Transcript) -> Step:
     """ServerHello to Finished; what comes next depends on early data and client certificates."""
     # req: 4.3.10-6 4.3.10-12
+    flight = Flight(choices.context, transcript)
+    with flight.whole():
+        return _fill_flight(flight, choices, transcript)
+
+
+def _fill_flight(flight: Flight, choices: Choices, transcript: Transcript) -> Step:
     context = choices.context
-    flight = Flight(context, transcript)
     schedule = _agree(flight, choices, transcript)
     digest = transcript.digest()
-    client_secret = schedule.derive(CLIENT_HANDSHAKE_TRAFFIC_SECRET, digest)
-    server_secret = schedule.derive(SERVER_HANDSHAKE_TRAFFIC_SECRET, digest)
+    client_secret = flight.own(schedule.derive(CLIENT_HANDSHAKE_TRAFFIC_SECRET, digest))
+    server_secret = flight.own(schedule.derive(SERVER_HANDSHAKE_TRAFFIC_SECRET, digest))
     flight.rekey_write(Epoch.HANDSHAKE, choices.suite, server_secret)
     _send_parameters(flight, choices)
     requests_certificate = choices.psk is None and context.config.request_client_certificate
@@ -273,8 +278,8 @@ def _send_flight(choices: Choices, transcript: Transcript) -> Step:
         transcript,
         schedule,
         client_secret,
-        schedule.derive(CLIENT_APPLICATION_TRAFFIC_SECRET, digest),
-        schedule.derive(SERVER_APPLICATION_TRAFFIC_SECRET, digest),
+        flight.own(schedule.derive(CLIENT_APPLICATION_TRAFFIC_SECRET, digest)),
+        flight.own(schedule.derive(SERVER_APPLICATION_TRAFFIC_SECRET, digest)),
     )
     flight.rekey_write(Epoch.APPLICATION, choices.suite, negotiated.write_secret)
     flight.add(ProvideExporter(schedule.derive(EXPORTER_SECRET, digest), early=False))
@@ -301,7 +306,7 @@ def _agree(flight: Flight, choices: Choices, transcript: Transcript) -> KeySched
     flight.add(AcceptChangeCipherSpec(True))
     if psk is None:
         observer = context.observer(offer.hello.random)
-        schedule = KeySchedule(context.backend, choices.suite.hash, None, observer)
+        schedule = flight.own(KeySchedule(context.backend, choices.suite.hash, None, observer))
     else:
         schedule = psk.schedule
         if choices.max_early_data:

@@ -114,7 +114,14 @@ class Server:
         )
         with self._lock:
             self._open[thread] = None
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more threads: this client has to go
+            with self._lock:
+                del self._open[thread]
+            sock.close()
+            self._room.release()
+            self._closing.wait(PAUSE)
 
     def _serve(self, sock: socket.socket, peer: Any) -> None:
         thread = threading.current_thread()

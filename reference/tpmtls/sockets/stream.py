@@ -310,6 +310,8 @@ class TlsStream(Session):
             self._channel.discard(LINGER_OCTETS, after(LINGER_SECONDS if alerted else 0))
         finally:
             self._channel.close()
+            with self._lock:
+                self.connection.forget()
 
     def interrupt(self, timeout: float = LINGER_SECONDS) -> None:
         """From another thread: end both directions, so that whoever waits is woken.
