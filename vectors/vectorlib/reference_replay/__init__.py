@@ -17,7 +17,8 @@ from ..problems import Problem
 from ..trace import Trace
 from .comparison import differences
 from .difference import Difference
-from .play import play
+from .observation import ObservedBackend
+from .play import MakeBackend, play
 from .session import Session
 
 _BROKEN: Final = (
@@ -41,13 +42,15 @@ def replay(trace: Trace, resumed: Trace | None) -> Iterator[Problem]:
         yield from replay_role(trace, resumed, role)
 
 
-def replay_role(trace: Trace, resumed: Trace | None, role: str) -> Iterator[Problem]:
-    """The same in one role."""
+def replay_role(
+    trace: Trace, resumed: Trace | None, role: str, make_backend: MakeBackend = ObservedBackend
+) -> Iterator[Problem]:
+    """The same in one role; `make_backend` makes a backend for each connection."""
     try:
         session = Session()
         if resumed is not None:
-            play(resumed, role, session)
-        observed = play(trace, role, session)
+            play(resumed, role, session, make_backend)
+        observed = play(trace, role, session, make_backend)
         for path, what in differences(trace, role, observed):
             yield Problem(trace.name, path, f"as {role}: {what}")
     except Difference as difference:

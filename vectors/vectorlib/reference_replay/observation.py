@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from tpmtls.algorithms import HashAlgorithm, SuiteParameters
-from tpmtls.backends.base import Aead, KeyShare, Secret, hkdf_label
+from tpmtls.backends.base import Aead, Backend, KeyShare, Secret, hkdf_label
 from tpmtls.backends.software import SoftwareBackend, SoftwareSecret
 from tpmtls.codepoints import NamedGroup
 
@@ -91,7 +91,13 @@ def note(notes: dict[K, V], key: K, value: V) -> None:
         raise Difference("steps", f"{key} is computed twice, with two results")
 
 
-class ObservedBackend(SoftwareBackend):
+class Observed(Backend):
+    """A backend that notes what it is asked to compute."""
+
+    observed: Observation
+
+
+class ObservedBackend(SoftwareBackend, Observed):
     """Computes as the software backend does, since it is one, and takes notes."""
 
     def __init__(self, private_keys: Iterable[bytes]) -> None:
@@ -132,7 +138,7 @@ class ObservedBackend(SoftwareBackend):
     ) -> Secret:
         prk = _named(secret)
         result = super().expand_label(
-            secret, label, context, length, _name_in_vectors(secret.name, label, name)
+            secret, label, context, length, name_in_vectors(secret.name, label, name)
         )
         info = hkdf_label(length, label, context)
         value = Expansion(prk, info, context, length, _named(result))
@@ -146,10 +152,10 @@ class ObservedBackend(SoftwareBackend):
 
     def aead(self, suite: SuiteParameters, key: Secret, iv: Secret) -> Aead:
         secret = key.name.partition(" of ")[2]
-        return _ObservedAead(super().aead(suite, key, iv), secret, self.observed)
+        return ObservedAead(super().aead(suite, key, iv), secret, self.observed)
 
 
-class _ObservedAead(Aead):
+class ObservedAead(Aead):
     """Notes the records that pass through another one."""
 
     def __init__(self, inner: Aead, secret: str, observed: Observation) -> None:
@@ -171,7 +177,7 @@ class _ObservedAead(Aead):
         self._inner.close()
 
 
-def _name_in_vectors(parent: str, label: bytes, name: str) -> str:
+def name_in_vectors(parent: str, label: bytes, name: str) -> str:
     """What tells one `derived`, `finished_key`, … from another."""
     match label:
         case b"derived":

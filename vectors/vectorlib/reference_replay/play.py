@@ -1,5 +1,6 @@
 """Plays one role of a trace: the peer's records in, ours out, in the recorded order."""
 
+from collections.abc import Callable
 from typing import Final
 
 from tpmtls.codepoints import NamedGroup
@@ -11,15 +12,20 @@ from ..names import PEER
 from ..trace import Record, Trace
 from .configuration import client_config, server_config
 from .difference import Difference
-from .observation import Observation, ObservedBackend
+from .observation import Observation, Observed, ObservedBackend
 from .session import Session
 
+MakeBackend = Callable[[list[bytes]], Observed]
+"""Makes a backend whose ephemeral private keys are these, in this order."""
 
-def play(trace: Trace, role: str, session: Session) -> Observation:
+
+def play(
+    trace: Trace, role: str, session: Session, make_backend: MakeBackend = ObservedBackend
+) -> Observation:
     """Everything that the reference computed and sent; raises Difference at a wrong record."""
     session.prepare(trace, role)
     pairs = trace.key_pairs(role)
-    backend = ObservedBackend([pair.private_key for pair in pairs])
+    backend = make_backend([pair.private_key for pair in pairs])
     connection: Connection
     if role == "client":
         early = "early_data" in trace.data["negotiated"]["features"]

@@ -133,6 +133,11 @@ def load_ecdh_peer(curve: Curve, point: Point) -> Creation:
     return load_external(public.ecdh_peer(curve, point))
 
 
+def load_ecdh_key(curve: Curve, point: Point, scalar: bytes) -> Creation:
+    """LoadExternal of a private key for key agreement: to replay a recorded handshake."""
+    return load_external(public.ecdh_peer(curve, point), _sensitive(Alg.ECC, scalar))
+
+
 def load_rsa_key(modulus: bytes, prime: bytes) -> Creation:
     """LoadExternal of an RSA private key by one of its primes; its exponent is 65537."""
     return load_external(public.rsa_external(modulus), _sensitive(Alg.RSA, prime))
