@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 import shutil
@@ -22,6 +23,7 @@ from tpmtls.backends.tpm import commands, keys, public
 from tpmtls.backends.tpm.frames import OWNER, Entity
 from tpmtls.backends.tpm.opening import open_tpm
 from tpmtls.backends.tpm.public import parse_public
+from tpmtls.violations import TpmError
 
 HANDLE = "0x81000077"
 ECHO = b"through the TPM's signature\n"
@@ -36,7 +38,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_swtpm: Swtpm)
     with open_tpm() as tpm:
         yield tmp_path
         for handle in (*transient(tpm), *loaded_sessions(tpm)):
-            tpm.run(commands.flush_context(handle))  # tpm2_encodeobject leaves sessions
+            with contextlib.suppress(TpmError):  # a key of ours, gone since
+                tpm.run(commands.flush_context(handle))  # tpm2_encodeobject leaves sessions
 
 
 @pytest.fixture
@@ -369,6 +372,33 @@ def test_tpm2_tools_load_a_key_file(folder: Path, algorithm: str) -> None:
     openssl("dgst", f"-{digest}", "-verify", "public.pem", "-signature", "sig", "data")
 
 
+@pytest.mark.usefixtures("need_tools", "need_pytss")
+def test_others_and_passwords(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tpm2_pytss.tsskey import TSSPrivKey
+
+    monkeypatch.setenv("PW", "geheim")
+    key("create", "--out", "my.key", "--password", "env:PW")
+    assert TSSPrivKey.from_pem((folder / "my.key").read_bytes()).empty_auth is False
+    (folder / "data").write_bytes(ECHO)
+    (folder / "public.pem").write_bytes(_public_key("my.key"))
+    tool("tpm2_load", "-Q", "-r", "my.key", "-c", "my.ctx")
+    tool("tpm2_sign", "-Q", "-c", "my.ctx", "-p", "geheim", "-f", "plain", "-o", "sig", "data")
+    openssl("dgst", "-sha256", "-verify", "public.pem", "-signature", "sig", "data")
+
+
+@pytest.mark.usefixtures("need_tools", "need_pytss")
+def test_others_do_not_know_policies(folder: Path) -> None:
+    """When this fails, docs/tpm-keys.md is to change."""
+    from tpm2_pytss.tsskey import TSSPrivKey
+
+    key("create", "--out", "my.key", "--pcrs", "sha256:16")
+    with pytest.raises(ValueError, match="UnexpectedTag"):
+        TSSPrivKey.from_pem((folder / "my.key").read_bytes())
+    if 'version="5.' in program("tpm2_load", "--version").decode():
+        with pytest.raises(AssertionError, match="Unable to read PEM"):
+            tool("tpm2_load", "-Q", "-r", "my.key", "-c", "my.ctx")
+
+
 @pytest.mark.usefixtures("need_tools")
 def test_tpm2_readpublic_reads_a_persistent_key(folder: Path, persistent: str) -> None:
     key("create", "--handle", persistent)
@@ -388,6 +418,7 @@ def test_a_key_file_that_tpm2_tools_made(folder: Path) -> None:
     request = tpmtls("key", "csr", "--key", "my.key", "--name", "a")
     # It says that the key has a password, which is wrong, and such keys count wrong passwords.
     assert "has a password" in request.stderr
+    key("csr", "--key", "my.key", "--name", "a", "--key-password", "file:/dev/null")
     attributes = ("-a", f"{_STORAGE}|sign".replace("restricted|decrypt|", ""))
     tool("tpm2_create", "-Q", *parent, "-G", "ecc", "-u", "my.pub", "-r", "my.priv", *attributes)
     tool("tpm2_encodeobject", "-C", "o", "-u", "my.pub", "-r", "my.priv", "-o", "my.key")

@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.tpm.conftest import loaded_sessions, transient
 from tests.tpm.swtpm import Swtpm
@@ -252,6 +254,32 @@ def test_a_handle_must_be_one_of_the_owner(libtpms: Tpm) -> None:
             keys.persist(libtpms, key, handle)
 
 
+def test_a_full_tpm_says_so(tpm: Tpm) -> None:
+    key = keys.create_key(tpm, "ecc-p256")
+    made: list[int] = []
+
+    def fill() -> None:
+        for handle in range(0x81000100, 0x81000200):
+            keys.persist(tpm, key, handle)
+            made.append(handle)
+
+    with pytest.raises(TpmError, match="no room for another persistent key"):
+        fill()
+    assert all(keys.remove(tpm, handle) for handle in made)
+
+
+def test_sealed_data_at_a_handle_is_no_key(tpm: Tpm) -> None:
+    with tpm.load(commands.create_primary(public.storage_key(), hierarchy=OWNER)) as parent:
+        sealed = tpm.run(commands.create(parent, public.keyed_hash(0, Alg.NULL), octets=b"data"))
+        with tpm.load(commands.load(parent, sealed.private, sealed.public)) as loaded:
+            tpm.run(keys._evict_control(loaded, 0x81000044))
+    try:
+        with pytest.raises(ConfigurationError, match="neither an ECC nor an RSA key"):
+            use("handle:0x81000044", tpm)
+    finally:
+        keys.remove(tpm, 0x81000044)
+
+
 def test_what_is_no_signing_key_is_refused(tpm: Tpm) -> None:
     with tpm.load(commands.create_primary(public.storage_key(), hierarchy=OWNER)) as storage:
         area = parse_public(storage.public)
@@ -275,6 +303,20 @@ def test_what_is_no_signing_key_is_refused(tpm: Tpm) -> None:
 def test_what_is_no_handle(reference: str) -> None:
     with pytest.raises(ConfigurationError, match="not the handle of a persistent key"):
         open_key(reference)
+
+
+def test_references_of_all_kinds(libtpms: Tpm, tmp_path: Path) -> None:
+    key = keys.create_key(libtpms, "ecc-p256")
+    path = tmp_path / "key"
+    path.write_bytes(key.pem())
+    for reference in (path, str(path), key.pem(), key.pem().decode(), bytearray(key.pem())):
+        with closing(open_key(reference, tcti=libtpms.name)) as made:
+            assert made.public_key == keys.public_key(parse_public(key.area))
+    private = ec.generate_private_key(ec.SECP256R1())
+    assert open_key(private).public_key == private.public_key()
+    assert is_tpm_key(key.pem())
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        open_key(tmp_path / "nothing")
 
 
 # -- other TPMs ------------------------------------------------------------------------------------
