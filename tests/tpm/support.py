@@ -25,7 +25,8 @@ LEVEL_SETS: tuple[frozenset[str], ...] = (
     frozenset({"sign"}),
     frozenset({"ecdhe"}),
     frozenset({"hkdf"}),
-    frozenset({"sign", "ecdhe", "hkdf"}),
+    frozenset({"aead"}),
+    frozenset(LEVELS),
 )
 """The sets of protection levels that are tested: each alone, and all together."""
 

@@ -12,18 +12,19 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from tests.tpm.fakes import command_code
-from tests.tpm.support import SCENARIOS, Ends, Pair, each_level, ends, sessions
-from tpmtls.algorithms import SHA256, SHA384, HashAlgorithm
-from tpmtls.backends.base import KeyShare, Secret, hkdf_label
+from tests.tpm.support import SCENARIOS, Ends, Pair, client_config, each_level, ends, sessions
+from tpmtls.algorithms import SHA256, SHA384, HashAlgorithm, SuiteParameters
+from tpmtls.backends.base import Aead, KeyShare, Secret, hkdf_label
 from tpmtls.backends.ledger import Crossing, Ledger
 from tpmtls.backends.software import SoftwareBackend, SoftwareSecret
 from tpmtls.backends.tpm.backend import TpmBackend
 from tpmtls.backends.tpm.device import Exchange, Recorder
 from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.responses import command_name
-from tpmtls.codepoints import NamedGroup
+from tpmtls.codepoints import CipherSuite, NamedGroup
 
 Crossed = Counter[tuple[str, str, str]]
 """How often a secret (its RFC name) crossed in a direction, by a command."""
@@ -69,7 +70,15 @@ class Telling(SoftwareBackend):
     def expand_label(self, *arguments: Any) -> Secret:
         return self._tell(super().expand_label(*arguments))
 
-    def import_psk(self, key: bytes, algorithm: HashAlgorithm) -> Secret:
+    def aead(self, suite: SuiteParameters, key: Secret, iv: Secret) -> Aead:
+        """GCM's hash key, the encryption of a zero block, is a secret too."""
+        assert isinstance(key, SoftwareSecret)
+        if suite.aead == "aes-gcm":
+            encryptor = Cipher(algorithms.AES(bytes(key.octets)), modes.ECB()).encryptor()
+            self.secrets.add(("ghash_key", encryptor.update(bytes(16))))
+        return super().aead(suite, key, iv)
+
+    def import_psk(self, key: Any, algorithm: HashAlgorithm) -> Secret:
         return self._tell(super().import_psk(key, algorithm))
 
 
@@ -108,16 +117,19 @@ def listed(ledger: Ledger) -> Crossed:
     )
 
 
-def assert_told(backend: TpmBackend, recorder: Recorder, peer: Telling) -> Crossed:
+def assert_told(backend: TpmBackend, recorder: Recorder, peer: Telling) -> None:
     """The ledger and the recorded octets agree: on what crossed, and how often.
 
-    A command that the TPM had no room for comes again, and counts once.
+    A command that the TPM had no room for comes again, and counts once. An IV is in each command
+    for its first record, and counts once too.
     """
     said = listed(backend.ledger)
     assert found(recorder.exchanges, peer.secrets).keys() == said.keys()
     done = [each for each in recorder.exchanges if each.response[6:10] == bytes(4)]
-    assert found(done, peer.secrets) == said
-    return said
+    counted = found(done, peer.secrets)
+    iv = ("write_iv", "in", "TPM2_EncryptDecrypt2")
+    assert counted.pop(iv, 0) >= said.pop(iv, 0)
+    assert counted == said
 
 
 TOLD = SCENARIOS.keys() - {"rejected_early_data"}
@@ -166,6 +178,28 @@ def test_with_ecdhe_the_shared_secret_comes_out_and_nothing_else(libtpms: Tpm, r
     command = {"client": "TPM2_ECDH_ZGen", "server": "TPM2_ECDH_KeyGen"}[role]
     said = crossings(libtpms, {"ecdhe"}, role, "full")
     assert said == {("shared_secret", "out", command): 1}
+
+
+@pytest.mark.parametrize(
+    ("suite", "ways"),
+    [
+        ("TLS_AES_128_GCM_SHA256", {"write_key", "write_iv", "ghash_key"}),
+        ("TLS_AES_128_CCM_SHA256", {"write_key", "write_iv"}),
+    ],
+)
+def test_with_aead_keys_go_in_and_gcm_has_its_hash_key_out(
+    libtpms: Tpm, suite: str, ways: set[str]
+) -> None:
+    backend = TpmBackend(libtpms, {"aead"})
+    config = client_config(suites=(CipherSuite[suite],))
+    Pair(Ends(backend, None), config).complete().end()
+    said = by_secret(listed(backend.ledger))
+    assert said.keys() == ways
+    assert said["write_key"] == {("in", "TPM2_LoadExternal")}
+    assert said["write_iv"] == {("in", "TPM2_EncryptDecrypt2")}
+    assert said.get("ghash_key", {("out", "TPM2_EncryptDecrypt2")}) == {
+        ("out", "TPM2_EncryptDecrypt2")
+    }
 
 
 @pytest.mark.parametrize("role", ["client", "server"])

@@ -64,6 +64,8 @@ class TpmAead(Aead):
     def __init__(
         self, tpm: Tpm, ledger: Ledger, suite: SuiteParameters, key: bytes, iv: bytes
     ) -> None:
+        self._ledger = ledger
+        self._used = False
         ledger.record(Crossing("write_key", "tpm", "in", "TPM2_LoadExternal"))
         self._key = tpm.load(commands.load_aes_key(key))
         try:
@@ -80,10 +82,18 @@ class TpmAead(Aead):
             raise
 
     def seal(self, sequence: int, additional_data: bytes, plaintext: bytes) -> bytes:
+        self._use()
         return self._records.seal(sequence, additional_data, plaintext)
 
     def open(self, sequence: int, additional_data: bytes, ciphertext: bytes) -> bytes | None:
+        self._use()
         return self._records.open(sequence, additional_data, ciphertext)
+
+    def _use(self) -> None:
+        """The nonces that the TPM encrypts are made of the IV, and the first of them is it."""
+        if not self._used:
+            self._used = True
+            self._ledger.record(Crossing("write_iv", "tpm", "in", "TPM2_EncryptDecrypt2"))
 
     def close(self) -> None:
         self._records.close()
