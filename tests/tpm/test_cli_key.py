@@ -2,106 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 
 from tests.tpm.conftest import loaded_sessions, transient
-from tests.tpm.swtpm import Swtpm
-from tests.unit.commands import Outcome, serving, tpmtls
+from tests.tpm.key_commands import (  # noqa: F401 - fixtures
+    ECHO,
+    HANDLE,
+    folder_with_tpm,
+    issue,
+    key,
+    openssl,
+    persistent_handle,
+)
+from tests.unit.commands import serving, tpmtls
 from tests.unit.support import pki
 from tpmtls.backends.tpm import commands, keys, public
-from tpmtls.backends.tpm.frames import OWNER, Entity
+from tpmtls.backends.tpm.frames import OWNER
 from tpmtls.backends.tpm.opening import open_tpm
-from tpmtls.backends.tpm.public import parse_public
-from tpmtls.violations import TpmError
-
-HANDLE = "0x81000077"
-ECHO = b"through the TPM's signature\n"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_swtpm: Swtpm) -> Iterator[Path]:
-    """The current folder, and a TPM for commands in it, without a word in their arguments."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TPM2TOOLS_TCTI", shared_swtpm.tcti)
-    monkeypatch.setenv("TPM2OPENSSL_TCTI", shared_swtpm.tcti)
-    with open_tpm() as tpm:
-        yield tmp_path
-        for handle in (*transient(tpm), *loaded_sessions(tpm)):
-            with contextlib.suppress(TpmError):  # a key of ours, gone since
-                tpm.run(commands.flush_context(handle))  # tpm2_encodeobject leaves sessions
-
-
-@pytest.fixture
-def persistent() -> Iterator[str]:
-    yield HANDLE
-    with open_tpm() as tpm:
-        keys.remove(tpm, int(HANDLE, 16))
-
-
-def key(*arguments: object) -> Outcome:
-    """Run `tpmtls key`, which must succeed."""
-    outcome = tpmtls("key", *arguments)
-    assert outcome.status == 0, outcome.stderr
-    return outcome
-
-
-def openssl(*arguments: object, stdin: bytes = b"") -> bytes:
-    return program("openssl", *arguments, stdin=stdin)
-
-
-def program(*command: object, stdin: bytes = b"") -> bytes:
-    """Run another program, which must succeed."""
-    done = subprocess.run(
-        [str(word) for word in command], input=stdin, capture_output=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout + done.stderr
-
-
-def tool(*command: object) -> None:
-    """Run one of tpm2-tools, and remove what it leaves in the TPM where nobody manages slots."""
-    try:
-        program(*command)
-    finally:
-        program("tpm2_flushcontext", "-t")
-
-
-def issue(request: bytes, path: Path) -> Path:
-    """A certificate that the tests' root signs, for what a request asks."""
-    asked = x509.load_pem_x509_csr(request)
-    assert asked.is_signature_valid
-    root = pki().root
-    now = datetime.datetime.now(datetime.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(asked.subject)
-        .issuer_name(root.certificate.subject)
-        .public_key(asked.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(root.private_key.public_key()),
-            critical=False,
-        )
-    )
-    for extension in asked.extensions:
-        builder = builder.add_extension(extension.value, critical=extension.critical)
-    certificate = builder.sign(root.private_key, hashes.SHA256())
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return path
-
 
 # -- create ----------------------------------------------------------------------------------------
 
@@ -345,155 +269,6 @@ def test_a_key_that_is_not_the_certificates(folder: Path) -> None:
     assert "is not the key of --cert" in outcome.stderr
     nobody = tpmtls(*serve, "--tcti", "swtpm:host=127.0.0.1,port=1")
     assert nobody.status == 3
-
-
-# -- other programs with our keys ------------------------------------------------------------------
-
-
-def _public_key(path: str) -> bytes:
-    from tpmtls.backends.tpm.keyfile import KeyFile
-
-    area = parse_public(KeyFile.parse(Path(path).read_bytes()).area)
-    return keys.public_key(area).public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-
-
-@pytest.mark.usefixtures("need_tools")
-@pytest.mark.parametrize("algorithm", keys.ALGORITHMS)
-def test_tpm2_tools_load_a_key_file(folder: Path, algorithm: str) -> None:
-    key("create", "--out", "my.key", "--algorithm", algorithm)
-    tool("tpm2_load", "-Q", "-r", "my.key", "-c", "my.ctx")
-    tool("tpm2_readpublic", "-Q", "-c", "my.ctx", "-f", "pem", "-o", "public.pem")
-    assert (folder / "public.pem").read_bytes() == _public_key("my.key")
-    (folder / "data").write_bytes(ECHO)
-    digest = "sha384" if algorithm == "ecc-p384" else "sha256"
-    tool(*("tpm2_sign", "-Q", "-c", "my.ctx", "-g", digest, "-f", "plain"), "-o", "sig", "data")
-    openssl("dgst", f"-{digest}", "-verify", "public.pem", "-signature", "sig", "data")
-
-
-@pytest.mark.usefixtures("need_tools", "need_pytss")
-def test_others_and_passwords(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tpm2_pytss.tsskey import TSSPrivKey
-
-    monkeypatch.setenv("PW", "geheim")
-    key("create", "--out", "my.key", "--password", "env:PW")
-    assert TSSPrivKey.from_pem((folder / "my.key").read_bytes()).empty_auth is False
-    (folder / "data").write_bytes(ECHO)
-    (folder / "public.pem").write_bytes(_public_key("my.key"))
-    tool("tpm2_load", "-Q", "-r", "my.key", "-c", "my.ctx")
-    tool("tpm2_sign", "-Q", "-c", "my.ctx", "-p", "geheim", "-f", "plain", "-o", "sig", "data")
-    openssl("dgst", "-sha256", "-verify", "public.pem", "-signature", "sig", "data")
-
-
-@pytest.mark.usefixtures("need_tools", "need_pytss")
-def test_others_do_not_know_policies(folder: Path) -> None:
-    """When this fails, docs/tpm-keys.md is to change."""
-    from tpm2_pytss.tsskey import TSSPrivKey
-
-    key("create", "--out", "my.key", "--pcrs", "sha256:16")
-    with pytest.raises(ValueError, match="UnexpectedTag"):
-        TSSPrivKey.from_pem((folder / "my.key").read_bytes())
-    if 'version="5.' in program("tpm2_load", "--version").decode():
-        with pytest.raises(AssertionError, match="Unable to read PEM"):
-            tool("tpm2_load", "-Q", "-r", "my.key", "-c", "my.ctx")
-
-
-@pytest.mark.usefixtures("need_tools")
-def test_tpm2_readpublic_reads_a_persistent_key(folder: Path, persistent: str) -> None:
-    key("create", "--handle", persistent)
-    tool("tpm2_readpublic", "-Q", "-c", persistent, "-f", "pem", "-o", "public.pem")
-    with open_tpm() as tpm:
-        area = parse_public(tpm.run(commands.read_public(Entity(int(persistent, 16), b""))).public)
-    read = serialization.load_pem_public_key((folder / "public.pem").read_bytes())
-    assert read == keys.public_key(area)
-
-
-@pytest.mark.usefixtures("need_tools")
-def test_a_key_file_that_tpm2_tools_made(folder: Path) -> None:
-    parent = ("-C", "parent.ctx")
-    tool("tpm2_createprimary", "-Q", "-C", "o", "-G", "ecc", "-c", "parent.ctx", "-a", _STORAGE)
-    tool("tpm2_create", "-Q", *parent, "-G", "ecc", "-u", "my.pub", "-r", "my.priv")
-    tool("tpm2_encodeobject", "-C", "o", "-u", "my.pub", "-r", "my.priv", "-o", "my.key")
-    request = tpmtls("key", "csr", "--key", "my.key", "--name", "a")
-    # It says that the key has a password, which is wrong, and such keys count wrong passwords.
-    assert "has a password" in request.stderr
-    key("csr", "--key", "my.key", "--name", "a", "--key-password", "file:/dev/null")
-    attributes = ("-a", f"{_STORAGE}|sign".replace("restricted|decrypt|", ""))
-    tool("tpm2_create", "-Q", *parent, "-G", "ecc", "-u", "my.pub", "-r", "my.priv", *attributes)
-    tool("tpm2_encodeobject", "-C", "o", "-u", "my.pub", "-r", "my.priv", "-o", "my.key")
-    request = key("csr", "--key", "my.key", "--name", "a")
-    assert x509.load_pem_x509_csr(request.stdout).is_signature_valid
-
-
-_STORAGE = "restricted|decrypt|fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda"
-
-PROVIDER = ("-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2")
-
-
-@pytest.fixture
-def need_provider() -> None:
-    """Debian's tpm2-openssl; without it these tests are skipped, also where CI is true."""
-    if not any(Path("/usr/lib").glob("*/ossl-modules/tpm2.so")) or not shutil.which("openssl"):
-        pytest.skip("tpm2-openssl is not installed")
-
-
-@pytest.mark.usefixtures("need_provider")
-@pytest.mark.parametrize("password", [None, "geheim"])
-@pytest.mark.parametrize("algorithm", keys.ALGORITHMS)
-def test_tpm2_openssl_signs_with_a_key_file(
-    folder: Path, algorithm: str, password: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PW", password or "")
-    protected = ("--password", "env:PW") if password else ()
-    key("create", "--out", "my.key", "--algorithm", algorithm, *protected)
-    (folder / "public.pem").write_bytes(_public_key("my.key"))
-    (folder / "data").write_bytes(ECHO)
-    openssl(
-        *("pkeyutl", *PROVIDER, "-sign", "-rawin", "-digest", "sha256", "-in", "data"),
-        *("-inkey", "my.key", "-passin", "env:PW", "-out", "sig"),
-    )
-    openssl("dgst", "-sha256", "-verify", "public.pem", "-signature", "sig", "data")
-
-
-@pytest.mark.usefixtures("need_provider")
-@pytest.mark.parametrize("password", [None, "geheim"])
-@pytest.mark.parametrize("algorithm", ["EC", "RSA", "RSA-PSS"])
-def test_a_key_file_that_tpm2_openssl_made(
-    algorithm: str, password: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PW", password or "")
-    options = {"EC": ["group:P-384"], "RSA-PSS": ["digest:SHA256"]}.get(algorithm, [])
-    options += [f"user-auth:{password}"] if password else []
-    generate = ("genpkey", "-provider", "tpm2", "-algorithm", algorithm, "-out", "my.key")
-    openssl(*generate, *(word for option in options for word in ("-pkeyopt", option)))
-    request = key("csr", "--key", "my.key", "--name", "a", "--key-password", "env:PW").stdout
-    assert b"self-signature verify OK" in openssl("req", "-verify", "-noout", stdin=request)
-
-
-@pytest.mark.usefixtures("need_provider")
-def test_tpm2_openssl_uses_a_persistent_key(folder: Path, persistent: str) -> None:
-    key("create", "--handle", persistent)
-    read = openssl("pkey", *PROVIDER, "-in", f"handle:{persistent}", "-pubout")
-    request = key("csr", "--key", f"handle:{persistent}", "--name", "a").stdout
-    asked = x509.load_pem_x509_csr(request).public_key()
-    assert serialization.load_pem_public_key(read) == asked
-
-
-@pytest.mark.usefixtures("need_provider")
-def test_tpm2_openssl_of_debian_12_does_not_know_policies() -> None:
-    """Its ASN.1 template has no field for one; when this fails, docs/tpm-keys.md is to change."""
-    version = openssl("list", *PROVIDER[:4], "-providers").decode()
-    if not re.search(r"TPM 2\.0 Provider\s+version: 1\.1\.", version):
-        pytest.skip("another version of tpm2-openssl")
-    key("create", "--out", "my.key", "--pcrs", "sha256:16")
-    read = subprocess.run(
-        ["openssl", "pkey", *PROVIDER, "-in", "my.key", "-pubout"],
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert b"Could not read key from my.key" in read.stderr
 
 
 def test_nothing_stays_in_the_tpm(folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tpmtls.algorithms import SCHEMES, HashAlgorithm, KeyType, SchemeParameters
 from tpmtls.backends.base import Signer
@@ -56,17 +56,16 @@ class TpmSigner(Signer):
         # req: 4.5.2-6
         if scheme not in self.certificate_schemes:
             raise ConfigurationError(f"{scheme} is not for this key")
-        parameters = SCHEMES[scheme]
-        assert parameters.hash is not None  # noqa: S101 - no scheme of a TPM is without
+        parameters, algorithm = SCHEMES[scheme], _hash(scheme)
         if self._pads and parameters.padding == "pss":
-            return self._sign_padded(parameters.hash, data)
+            return self._sign_padded(algorithm, data)
         with self._tpm.device.lock:
-            digest, ticket = self._digest(parameters.hash, data)
+            digest, ticket = self._digest(algorithm, data)
             command = commands.sign(
                 self._key.entity,
                 digest,
                 _algorithm(parameters),
-                HASHES[parameters.hash.name],
+                HASHES[algorithm.name],
                 ticket,
             )
             return self._run(command).encoded()
@@ -176,16 +175,20 @@ def _why(area: Public) -> str:
     return "the TPM lacks the hash"
 
 
+def _hash(scheme: SignatureScheme) -> HashAlgorithm:
+    algorithm = SCHEMES[scheme].hash
+    if algorithm is None:
+        raise ConfigurationError(f"no TPM signs with {scheme}")
+    return algorithm
+
+
 def _verify(key: Any, scheme: SignatureScheme, signature: bytes, data: bytes) -> None:
-    """Raises InvalidSignature."""
-    row = SCHEMES[scheme]
-    assert row.hash is not None  # noqa: S101 - as above
-    algorithm = HOST_HASHES[row.hash.name]
+    """Verify a handshake's signature; raises InvalidSignature."""
+    algorithm = HOST_HASHES[_hash(scheme).name]
     if isinstance(key, ec.EllipticCurvePublicKey):
         key.verify(signature, data, ec.ECDSA(algorithm))
     else:
-        pad = pss_padding(algorithm) if row.padding == "pss" else padding.PKCS1v15()
-        key.verify(signature, data, pad, algorithm)
+        key.verify(signature, data, pss_padding(algorithm), algorithm)
 
 
 def _start_hash(algorithm: Alg) -> Creation:
