@@ -23,6 +23,7 @@ from tpmtls.events import (
     Event,
     HandshakeCanceled,
     HandshakeCompleted,
+    TicketReceived,
 )
 from tpmtls.handshake import client, client_key_exchange, client_states, server, server_states
 from tpmtls.handshake.machine import (
@@ -61,6 +62,7 @@ from tpmtls.record import (
     RecordReader,
     RecordWriter,
 )
+from tpmtls.tickets import SessionTicket
 from tpmtls.violations import (
     BackendError,
     ConnectionStateError,
@@ -77,6 +79,8 @@ logger = logging.getLogger("tpmtls")
 _CLOSURE_ALERTS: Final = (AlertDescription.close_notify, AlertDescription.user_canceled)
 _KEY_UPDATE_MARGIN: Final = 4
 """Records kept back under a key for the KeyUpdate that replaces it, and for alerts."""
+MAX_TICKETS_REMEMBERED: Final = 256
+"""Tickets, the latest, that are discarded if the connection that they came over fails."""
 
 
 class Connection:
@@ -87,6 +91,8 @@ class Connection:
     def __init__(self, config: Config, backend: Backend | None) -> None:
         self.config = config
         self.backend = SoftwareBackend(config.entropy) if backend is None else backend
+        for psk in config.psks:
+            self.backend.check_psk(psk.source)
         self.info: HandshakeCompleted | None = None
         """What was negotiated, once the handshake is complete."""
         self.peer_closed = False
@@ -307,6 +313,8 @@ class Connection:
             case Emit():
                 if isinstance(action.event, HandshakeCompleted):
                     self.info = action.event
+                    if action.event.early_data_accepted is False:  # nor has the server its exporter
+                        self.backend.destroy(self._exporters.pop(True, None))
                 self._events.append(action.event)
 
     def _flush(self) -> None:
@@ -403,7 +411,20 @@ class ClientConnection(Connection):
         super().__init__(config, backend)
         step = client_key_exchange.start(Context(config, self.backend), early_data=early_data)
         self._early_data_sent = 0
+        self._cache = config.session_cache
+        self._tickets: deque[SessionTicket] = deque(maxlen=MAX_TICKETS_REMEMBERED)
         self._take(step)
+
+    def _perform(self, action: Action) -> None:
+        super()._perform(action)
+        if isinstance(action, Emit) and isinstance(action.event, TicketReceived):
+            self._tickets.append(action.event.ticket)
+
+    def _fail(self, error: TlsError) -> None:
+        # req: 6-5
+        super()._fail(error)
+        if self._cache is not None and (error.alert is not None or isinstance(error, PeerAlert)):
+            self._cache.discard(self._tickets)
 
     @property
     def early_data_limit(self) -> int:
@@ -456,6 +477,7 @@ class ServerConnection(Connection):
         # req: 5.1-21
         super().__init__(config, backend)
         self._writer.unprotected_version = ProtocolVersion.TLS_1_2
+        self._reader.accepts_early_alerts = True
         self._state = server_states.WaitClientHello(Context(config, self.backend))
 
     def request_client_certificate(self) -> None:

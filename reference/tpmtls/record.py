@@ -108,6 +108,8 @@ class RecordReader:
         self._sequence = 0
         self.accepts_change_cipher_spec = False
         """Whether the compatibility record is dropped now, or an error (RFC 9846 §5)."""
+        self.accepts_early_alerts = False
+        """Whether the first record under keys may be an alert without protection: a client's."""
         self.plaintext_limit = MAX_PLAINTEXT + 1
         """Octets of TLSInnerPlaintext that we take: record_size_limit (RFC 8449)."""
         self.early_data_to_skip = 0
@@ -183,7 +185,8 @@ class RecordReader:
     def _is_early_alert(self, outer: ContentType) -> bool:
         """A client may have to answer our first flight before it has keys (RFC 9846 A.1)."""
         return (
-            outer == ContentType.alert
+            self.accepts_early_alerts
+            and outer == ContentType.alert
             and self.epoch in (Epoch.EARLY, Epoch.HANDSHAKE)
             and self._sequence == 0
         )

@@ -9,7 +9,7 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -23,6 +23,8 @@ from tpmtls.wire.codec import Code, Fixed, Opaque, Opaque8, Struct, Uint, Uint32
 
 MAX_LIFETIME: Final = 604_800
 """Seconds: a week, the most that RFC 9846 §4.7.1 allows."""
+MAX_TICKET: Final = 2**15
+"""Octets of a ticket that a client keeps; a bound of ours, which a ClientHello has room for."""
 
 Clock = Callable[[], float]
 Entropy = Callable[[int], bytes]
@@ -149,8 +151,19 @@ class SessionCache:
                 self._tickets.pop(server_name, None)
             return chosen
 
+    def discard(self, unwanted: Iterable[SessionTicket]) -> None:
+        """Forget these tickets, if they are still there."""
+        with self._lock:
+            for ticket in unwanted:
+                tickets = self._tickets.get(ticket.server_name, [])
+                if ticket in tickets:
+                    tickets.remove(ticket)
+                if not tickets:
+                    self._tickets.pop(ticket.server_name, None)
+
     def __len__(self) -> int:
-        return sum(len(tickets) for tickets in self._tickets.values())
+        with self._lock:
+            return sum(len(tickets) for tickets in self._tickets.values())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tickets to a file that only its owner may read, replacing it at once."""
@@ -259,8 +272,9 @@ class ReplayGuard:
 
     All three defences of the RFC at once: a ticket is good for early data a single time (§8.1),
     validated binders are recorded for as long as they could be fresh (§8.2), and a ClientHello that
-    did not arrive when its ticket age says is refused (§8.3). Only what this object issued is
-    let in, so a restart forgets every permission. When a store is full, early data is refused.
+    did not arrive when its ticket age says is refused (§8.3). Only tickets that this object issued
+    are let in, so a restart forgets every permission; but it forgets, too, what came under external
+    PSKs. When a store is full, early data is refused.
     """
 
     def __init__(self, window: float = 10.0, capacity: int = 100_000) -> None:
@@ -297,7 +311,9 @@ class ReplayGuard:
     def admit_external(self, binder: bytes) -> bool:
         """The same for an external PSK, whose ClientHello does not tell its age.
 
-        Its binders are kept for good; when the store is full, early data is refused.
+        Its binders are kept for as long as this object lives, and no longer: a ClientHello that
+        another one let in, before a restart or in another process, is let in once more. When the
+        store is full, early data is refused.
         """
         key = hashlib.sha256(binder).digest()
         with self._lock:

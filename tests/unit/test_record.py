@@ -264,10 +264,12 @@ def test_handshake_messages_without_protection(epoch: Epoch) -> None:
 @pytest.mark.parametrize("epoch", [Epoch.EARLY, Epoch.HANDSHAKE])
 def test_an_alert_without_protection_may_answer_our_first_flight(epoch: Epoch) -> None:
     alert = plain(21, b"\2\x28")
-    assert all_records(reader(epoch), alert) == [Record(T.alert, b"\2\x28", Epoch.INITIAL)]
     source = reader(epoch)
+    source.accepts_early_alerts = True
+    assert all_records(source, alert) == [Record(T.alert, b"\2\x28", Epoch.INITIAL)]
     assert len(all_records(source, protected(b"x\x16"))) == 1
     assert refusal(source, alert) is Violation.UNEXPECTED_RECORD, "the peer has keys"
+    assert refusal(reader(epoch), alert) is Violation.UNEXPECTED_RECORD, "a server always has"
 
 
 def test_no_alert_without_protection_after_the_handshake() -> None:

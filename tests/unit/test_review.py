@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.scripted_client import ScriptedClient
+from tests.unit.scripted_server import ScriptedServer
 from tests.unit.support import (
     Clock,
     Pair,
@@ -27,14 +31,27 @@ from tests.unit.support import (
 from tpmtls.aio import TlsServer, start_server
 from tpmtls.algorithms import SuiteParameters
 from tpmtls.backends.base import Aead, Secret, Signer
+from tpmtls.backends.software import SoftwareBackend
 from tpmtls.certificates import TrustStore
-from tpmtls.codepoints import SignatureScheme
-from tpmtls.config import Credential, ExternalPsk
+from tpmtls.codepoints import ContentType, NamedGroup, SignatureScheme
+from tpmtls.config import DEFAULT_GROUPS, Credential, ExternalPsk
 from tpmtls.connection import ClientConnection, ServerConnection
+from tpmtls.handshake.authentication import MAX_AUTHORITIES
+from tpmtls.handshake.client_key_exchange import MAX_COOKIE
 from tpmtls.sockets import TlsStream, serve, wrap_client, wrap_server
-from tpmtls.tickets import SessionCache, SessionTicket, TicketKeys
-from tpmtls.violations import BackendError, CertificateError, PeerViolation, TruncationError
+from tpmtls.tickets import MAX_TICKET, SessionCache, SessionTicket, TicketKeys
+from tpmtls.violations import (
+    BackendError,
+    CertificateError,
+    ConnectionStateError,
+    PeerAlert,
+    PeerViolation,
+    TlsError,
+    TruncationError,
+)
 from tpmtls.violations import Violation as V
+from tpmtls.wire.extensions import Cookie, Extensions, OfferedPsks, SupportedGroups
+from tpmtls.wire.messages import Alert, NewSessionTicket
 
 
 def _taken(cache: SessionCache, name: str = "localhost") -> SessionTicket:
@@ -274,3 +291,114 @@ def test_a_server_without_threads_left_goes_on(monkeypatch: pytest.MonkeyPatch) 
         with wrap_client(socket.create_connection(server.address, 10), client_config()) as stream:
             assert stream.recv() == b"hi"
     assert refused.is_set()
+
+
+@pytest.mark.req("6-5")
+@pytest.mark.parametrize("how", ["alert sent", "alert received", "transport ended"])
+def test_tickets_of_a_failed_connection_are_discarded(how: str) -> None:
+    """But not where the transport just ends: that is no failure of anybody's secrets."""
+    cache = SessionCache()
+    client = client_config(session_cache=cache)
+    Pair(client).complete()
+    kept = len(cache)
+    pair = Pair(client.replace(server_name="127.0.0.1")).complete()
+    assert len(cache) == kept + 2
+    if how == "alert received":
+        pair.server.abort()
+        with pytest.raises(PeerAlert):
+            pair.exchange()
+    else:
+        with pytest.raises(TlsError):
+            pair.client.receive_data(b"\xff" * 5 if how == "alert sent" else b"")
+    assert len(cache) == (kept + 2 if how == "transport ended" else kept)
+
+
+# -- what fits into a ClientHello ------------------------------------------------------------------
+
+
+def test_a_cookie_that_no_client_hello_can_hold() -> None:
+    client = ClientConnection(client_config())
+    server = ScriptedServer(client).accept()
+    with pytest.raises(PeerViolation) as error:
+        server.retry(Cookie(bytes(MAX_COOKIE + 1)))
+    assert error.value.violation is V.MESSAGE_TOO_LONG
+    assert Alert.decode(client.data_to_send()[-2:]).description == error.value.alert
+
+
+@pytest.mark.parametrize("size", [MAX_TICKET, MAX_TICKET + 1, 2**16 - 1])
+def test_a_ticket_that_no_client_hello_can_hold_is_not_kept(size: int) -> None:
+    """The largest that is kept fits in, with the largest cookie, and all names that we send."""
+    cache = SessionCache()
+    config = client_config(session_cache=cache)
+    server = ScriptedServer(ClientConnection(config)).handshake()
+    ticket = NewSessionTicket(3600, 0, b"\0", bytes(size), Extensions())
+    server.send_record(ContentType.handshake, ticket.to_octets())
+    assert len(cache) == (size == MAX_TICKET)
+    again = ClientConnection(config.replace(groups=DEFAULT_GROUPS, key_shares=DEFAULT_GROUPS))
+    hello = ScriptedServer(again).accept().offer
+    assert (hello.extensions.get(OfferedPsks) is not None) == (size == MAX_TICKET)
+    room = 2**16 - 1 - sum(4 + len(body.encode()) for body in hello.extensions)
+    assert room > MAX_AUTHORITIES + MAX_COOKIE
+
+
+# -- shared by threads, and by backends ------------------------------------------------------------
+
+
+def test_a_cache_can_be_counted_while_it_changes() -> None:
+    cache, other = SessionCache(), SessionCache(names=5000)
+    Pair(client_config(session_cache=cache)).complete()
+    ticket, stop = _taken(cache), threading.Event()
+
+    def change() -> None:
+        for number in itertools.count():
+            other.put(replace(ticket, server_name=str(number)))
+            if stop.is_set():
+                return
+
+    writer = threading.Thread(target=change)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    writer.start()
+    try:
+        for _ in range(2000):
+            len(other)
+    finally:
+        stop.set()
+        writer.join()
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.req("4.3.7-5")
+def test_a_server_names_no_group_that_its_backend_lacks() -> None:
+    class Fewer(SoftwareBackend):
+        groups = (NamedGroup.secp384r1, NamedGroup.secp256r1)
+
+    groups = (NamedGroup.x25519, NamedGroup.secp384r1, NamedGroup.secp256r1)
+    server = ServerConnection(server_config(groups=groups), Fewer())
+    client = ScriptedClient(server, groups=groups[1:], share_groups=groups[2:]).hello()
+    client.read_flight()
+    named = client.parameters.extensions.get(SupportedGroups)
+    assert named is not None
+    assert named.named_group_list == Fewer.groups
+
+
+# -- between the ServerHello and the end of the handshake ------------------------------------------
+
+
+@pytest.mark.req("5-5")
+def test_a_server_has_no_reason_to_send_an_alert_in_clear_once_there_are_keys() -> None:
+    client = ClientConnection(client_config())
+    ScriptedServer(client).accept().hello()
+    with pytest.raises(PeerViolation) as error:
+        client.receive_data(bytes.fromhex("15030300020100"))
+    assert error.value.violation is V.UNEXPECTED_RECORD
+
+
+def test_rejected_early_data_has_no_exporter() -> None:
+    cache = SessionCache()
+    client, server = client_config(session_cache=cache), server_config(max_early_data=100)
+    Pair(client, server).complete()
+    pair = Pair(client, server.replace(max_early_data=0), early_data=b"not wanted").complete()
+    assert pair.info.early_data_accepted is False
+    with pytest.raises(ConnectionStateError):
+        pair.client.export_early_keying_material("label", b"", 16)

@@ -24,8 +24,10 @@ from tpmtls.violations import PeerViolation, Violation
 from tpmtls.wire.extensions import CertificateAuthorities, Extensions
 from tpmtls.wire.messages import Certificate, CertificateEntry, CertificateVerify, Finished
 
-MAX_AUTHORITIES: Final = 2**15
-"""Octets of names in a certificate_authorities extension that we send; with more, none are."""
+MAX_AUTHORITIES: Final = 24_576
+"""Octets of names in a certificate_authorities extension that we send; with more, none are. A
+ClientHello must have room for the largest ticket besides.
+"""
 
 Role = Literal["server", "client"]
 """Who signs: the context string of the signature depends on it."""

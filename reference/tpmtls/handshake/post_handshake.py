@@ -36,7 +36,7 @@ from tpmtls.handshake.machine import Action, Context, Emit, Flight, State, Step
 from tpmtls.handshake.negotiation import choose_credential
 from tpmtls.key_schedule import next_generation, ticket_psk
 from tpmtls.record import Epoch
-from tpmtls.tickets import MAX_LIFETIME, TICKET_VERSION, SessionTicket, TicketState
+from tpmtls.tickets import MAX_LIFETIME, MAX_TICKET, TICKET_VERSION, SessionTicket, TicketState
 from tpmtls.transcript import Transcript
 from tpmtls.violations import PeerViolation, Violation
 from tpmtls.wire.extensions import (
@@ -63,8 +63,10 @@ MAX_CERTIFICATE_REQUESTS: Final = 256
 """Post-handshake requests that a client answers on one connection; a bound of ours."""
 MAX_PENDING_REQUESTS: Final = 16
 """Post-handshake requests that a server leaves open at once; a bound of ours."""
-MAX_TICKET_CHAIN: Final = 32_768
-"""Octets of client certificates that go into a ticket; with more, none is issued."""
+MAX_TICKET_CHAIN: Final = 30_000
+"""Octets of client certificates that go into a ticket, which stays below MAX_TICKET; with more,
+none is issued.
+"""
 MAX_TICKETS: Final = 2**16
 """Tickets on one connection: each has a nonce of its own, of two octets."""
 REQUEST_CONTEXT_SIZE: Final = 32
@@ -173,10 +175,11 @@ def send_key_update(state: Connected, *, request_peer: bool) -> Step:
 def on_new_session_ticket(
     state: ClientConnected, message: NewSessionTicket, _octets: bytes
 ) -> Step:
-    """Keep the ticket, if there is a cache to keep it in."""
+    """Keep the ticket, if there is a cache to keep it in, and a ClientHello can hold it."""
     # req: 4.7.1-3 4.7.1-13 4.7.1-18
     config, backend = state.context.config, state.context.backend
-    if config.session_cache is None or not message.ticket_lifetime:
+    unfit = not message.ticket_lifetime or len(message.ticket) > MAX_TICKET
+    if config.session_cache is None or unfit:
         return Step(state)
     psk = ticket_psk(backend, state.resumption_secret, message.ticket_nonce)
     early_data = message.extensions.get(MaxEarlyData)

@@ -107,8 +107,7 @@ def on_client_hello(state: WaitClientHello, message: ClientHello, octets: bytes)
         raise PeerViolation(Violation.UNEXPECTED_COOKIE)
     suites = [suite for suite in config.suites if suite in context.backend.suites]
     suite = select_suite(suites, message.cipher_suites, external_hash(config, offer))
-    groups = [group for group in config.groups if group in context.backend.groups]
-    group = select_group(groups, offer)
+    group = select_group(_our_groups(context), offer)
     transcript = Transcript()
     psk = select_psk(context, offer, octets, suite, transcript, common_group=group is not None)
     if psk is not None and psk.mode is PskKeyExchangeMode.psk_ke:
@@ -122,6 +121,10 @@ def on_client_hello(state: WaitClientHello, message: ClientHello, octets: bytes)
     with closed_on_failure(psk):
         choices = _choose(context, offer, octets, suite, group, psk, retried=None)
         return _send_flight(choices, transcript)
+
+
+def _our_groups(context: Context[ServerConfig]) -> tuple[NamedGroup, ...]:
+    return tuple(group for group in context.config.groups if group in context.backend.groups)
 
 
 def _no_group(config: ServerConfig, offer: ClientOffer) -> PeerViolation:
@@ -351,8 +354,9 @@ def _send_parameters(flight: Flight, choices: Choices) -> None:
     bodies: list[ExtensionBody] = []
     if choices.credential and offer.server_name and choices.credential[0].is_for(offer.server_name):
         bodies.append(ServerNameAcknowledgement())
-    if choices.group is not None and config.groups[0] not in (choices.group, *offer.shares):
-        bodies.append(SupportedGroups(config.groups))
+    groups = _our_groups(choices.context)
+    if choices.group is not None and groups[0] not in (choices.group, *offer.shares):
+        bodies.append(SupportedGroups(groups))
     if choices.alpn is not None:
         bodies.append(ProtocolNameList((choices.alpn.encode(),)))
     if offer.record_size_limit is not None:
