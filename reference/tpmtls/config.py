@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final, Self
 
 from cryptography import x509
 
 from tpmtls.algorithms import GROUPS, SCHEMES, SHA256, SUITES, HashAlgorithm
-from tpmtls.backends.base import Signer
+from tpmtls.backends.base import PskReference, Signer
 from tpmtls.backends.references import open_key
 from tpmtls.certificates import (
     TrustStore,
@@ -123,19 +124,23 @@ class Credential:
 class ExternalPsk:
     """A PSK provisioned outside TLS: its identity, its octets, its hash (RFC 9846 §4.3.11).
 
-    `max_early_data` above 0 permits 0-RTT, with the suite and the ALPN protocol given here.
+    `max_early_data` above 0 permits 0-RTT, with the suite and the ALPN protocol given here. A PSK
+    in a TPM (`ExternalPsk.load`) has no octets here, and permits none.
     """
 
     identity: bytes
-    key: bytes = field(repr=False)
+    key: bytes = field(default=b"", repr=False)
     hash: HashAlgorithm = SHA256
     max_early_data: int = 0
     suite: CipherSuite | None = None
     alpn: str | None = None
+    provisioned: PskReference | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.identity) < 2**16 or not self.key:
+        if not 0 < len(self.identity) < 2**16 or not self.source:
             raise ConfigurationError("a PSK needs an identity and a key, neither of them empty")
+        if self.provisioned is not None:
+            self._check_provisioned(self.provisioned)
         if self.max_early_data and self.suite is None:
             raise ConfigurationError("early data under an external PSK needs its cipher suite")
         if self.suite is not None:
@@ -144,6 +149,34 @@ class ExternalPsk:
                 raise ConfigurationError(f"{self.suite} does not use the PSK's hash")
         if not 0 <= self.max_early_data < 2**32:
             raise ConfigurationError("max_early_data is 0 to 2^32-1 octets")
+
+    def _check_provisioned(self, psk: PskReference) -> None:
+        if self.key:
+            raise ConfigurationError("a PSK in a TPM has no octets here")
+        if (psk.identity, psk.hash) != (self.identity, self.hash):
+            raise ConfigurationError("the PSK was provisioned for another identity or hash")
+        if self.max_early_data:
+            raise ConfigurationError("a PSK in a TPM permits no early data")
+
+    @property
+    def source(self) -> bytes | PskReference:
+        """What `Backend.import_psk` takes."""
+        return self.key if self.provisioned is None else self.provisioned
+
+    @classmethod
+    def load(cls, file: str | os.PathLike[str] | bytes) -> Self:
+        """A PSK in a TPM, from the path or the octets of what `tpmtls key import-psk` made.
+
+        It is of use with a TPM backend only, the same TPM, and the protection level `hkdf`.
+        """
+        from tpmtls.backends.tpm.psk import ProvisionedPsk
+
+        try:
+            octets = file if isinstance(file, bytes) else Path(file).read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"cannot read {os.fspath(file)!r}: {error.strerror}") from None
+        psk = ProvisionedPsk.parse(octets)
+        return cls(psk.identity, hash=psk.hash, provisioned=psk)
 
 
 @dataclass(frozen=True, kw_only=True)

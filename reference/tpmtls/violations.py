@@ -482,10 +482,6 @@ class StoredSecretError(BackendError):
     """A stored secret is damaged, or not this backend's: as good as none."""
 
 
-class ForeignSecretError(BackendError):
-    """A stored secret is none of this backend's: damaged, or stored by another, or another TPM."""
-
-
 class TpmError(BackendError):
     """The TPM failed, or refused a command."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from tpmtls.algorithms import HashAlgorithm, SuiteParameters
 from tpmtls.backends.ledger import Ledger
 from tpmtls.codepoints import CipherSuite, NamedGroup, SignatureScheme
+from tpmtls.violations import ConfigurationError
 
 
 class Secret:
@@ -30,6 +31,13 @@ class Secret:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}, {self.length} octets>"
+
+
+class PskReference:
+    """An external PSK that is kept elsewhere: who has its reference does not have its octets."""
+
+    identity: bytes
+    hash: HashAlgorithm
 
 
 class KeyShare(ABC):
@@ -146,8 +154,18 @@ class Backend(ABC):
     # -- secrets that come and go ---------------------------------------------------------------
 
     @abstractmethod
-    def import_psk(self, key: bytes, algorithm: HashAlgorithm) -> Secret:
-        """An external PSK, provisioned from octets."""
+    def import_psk(self, key: bytes | PskReference, algorithm: HashAlgorithm) -> Secret:
+        """An external PSK, from octets, or from where it was provisioned."""
+
+    def check_psk(self, key: bytes | PskReference) -> None:
+        """Raises ConfigurationError where `import_psk` could do nothing with this kind of key."""
+        if isinstance(key, PskReference):
+            raise self._unfit(key)
+
+    def _unfit(self, psk: PskReference) -> ConfigurationError:
+        return ConfigurationError(
+            f"the PSK {psk.identity!r} is in a TPM: it needs the backend tpm, not {self.name}"
+        )
 
     @abstractmethod
     def wrap(self, secret: Secret) -> bytes:

@@ -21,6 +21,7 @@ from tpmtls.backends.base import (
     Aead,
     Backend,
     KeyShare,
+    PskReference,
     Secret,
     Signer,
     hkdf_label,
@@ -267,7 +268,9 @@ class SoftwareBackend(Backend):
     def signer(self, key: Any) -> Signer:
         return SoftwareSigner(key, deterministic_ecdsa=self._deterministic_ecdsa)
 
-    def import_psk(self, key: bytes, algorithm: HashAlgorithm) -> Secret:
+    def import_psk(self, key: bytes | PskReference, algorithm: HashAlgorithm) -> Secret:
+        if isinstance(key, PskReference):
+            raise self._unfit(key)
         self._record("PSK", "in", "import_psk")
         return SoftwareSecret("PSK", key, algorithm)
 

@@ -233,7 +233,7 @@ def _from_ticket(
 
 def _from_external(context: Context[ClientConfig], psk: ExternalPsk, random: bytes) -> Psk:
     backend = context.backend
-    secret = backend.import_psk(psk.key, psk.hash)
+    secret = backend.import_psk(psk.source, psk.hash)
     schedule = KeySchedule(backend, psk.hash, secret, context.observer(random))
     backend.destroy(secret)
     return Psk(

@@ -134,7 +134,7 @@ def _look_up(
     if external is not None:
         if external.hash != suite.hash:
             return None
-        secret = backend.import_psk(external.key, external.hash)
+        secret = backend.import_psk(external.source, external.hash)
         schedule = KeySchedule(backend, external.hash, secret, observer)
         backend.destroy(secret)
         return "external", None, external, schedule

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final, Literal, get_args
 
 from tpmtls.algorithms import SUITES, HashAlgorithm, SuiteParameters
-from tpmtls.backends.base import Aead, Backend, KeyShare, Secret, Signer
+from tpmtls.backends.base import Aead, Backend, KeyShare, PskReference, Secret, Signer
 from tpmtls.backends.ledger import Crossing
 from tpmtls.backends.software import SoftwareBackend, SoftwareSecret
 from tpmtls.backends.tpm.agreement import TpmAgreement
@@ -25,6 +25,13 @@ from tpmtls.backends.tpm.capabilities import Capabilities
 from tpmtls.backends.tpm.constants import CommandCode
 from tpmtls.backends.tpm.hkdf import ALGORITHMS, TpmHkdf, TpmPsk, TpmSecret, host_octets
 from tpmtls.backends.tpm.opening import Tpm
+from tpmtls.backends.tpm.psk import (
+    LentSecret,
+    ProvisionedBinderKey,
+    ProvisionedPsk,
+    ProvisionedSecret,
+)
+from tpmtls.backends.tpm.psk import load as load_psk
 from tpmtls.backends.tpm.records import TpmAead
 from tpmtls.backends.tpm.storage import Storage
 from tpmtls.codepoints import NamedGroup
@@ -96,12 +103,16 @@ class TpmBackend(Backend):
 
     def mac(self, key: Secret, data: bytes) -> bytes:
         return self._engine(key).mac(key, data)
+        if isinstance(ikm, ProvisionedSecret):
+            return ikm.extract(salt, name)
 
     def verify_mac(self, key: Secret, data: bytes, tag: bytes) -> bool:
         return self._engine(key).verify_mac(key, data, tag)
 
     def _engine(self, secret: Secret) -> TpmHkdf | SoftwareBackend:
         return self._hkdf if isinstance(secret, TpmSecret) else self._host
+        if isinstance(secret, ProvisionedSecret | ProvisionedBinderKey):
+            return secret.expand_label(label, context, length, name)
 
     # -- use ---------------------------------------------------------------------------------------
 
@@ -117,7 +128,10 @@ class TpmBackend(Backend):
 
     # -- secrets that come and go ------------------------------------------------------------------
 
-    def import_psk(self, key: bytes, algorithm: HashAlgorithm) -> Secret:
+    def import_psk(self, key: bytes | PskReference, algorithm: HashAlgorithm) -> Secret:
+        self.check_psk(key)
+        if isinstance(key, ProvisionedPsk):
+            return load_psk(key, self._storage, self.ledger)
         return self._host.import_psk(key, algorithm)
 
     def wrap(self, secret: Secret) -> bytes:
@@ -130,20 +144,35 @@ class TpmBackend(Backend):
 
     def unwrap(self, blob: bytes, name: str, algorithm: HashAlgorithm) -> Secret:
         if "hkdf" in self.protect:
+    def check_psk(self, key: bytes | PskReference) -> None:
+        if isinstance(key, ProvisionedPsk):
+            if "hkdf" not in self.protect:
+                raise ConfigurationError(
+                    f"the PSK {key.identity!r} is in the TPM: it needs the protection level hkdf"
+                )
+            return
+        super().check_psk(key)
+
             return self._hkdf.unwrap(blob, name, algorithm)
         self.ledger.record(Crossing(name, "tpm", "out", "TPM2_Unseal"))
         return SoftwareSecret(name, self._storage.unseal(blob), algorithm)
 
     def reveal(self, secret: Secret, reason: str) -> bytes:
-        if isinstance(secret, TpmSecret | TpmPsk):
+        if isinstance(secret, TpmSecret | TpmPsk | ProvisionedSecret | ProvisionedBinderKey):
             raise BackendError(f"{secret.name} is in the TPM, and cannot be had for: {reason}")
         return self._host.reveal(secret, reason)
 
     def destroy(self, *secrets: Secret | None) -> None:
         for secret in secrets:
             if secret is not None:
-                self._host.destroy(secret)
-                self._hkdf.destroy(secret)
+                self._destroy(secret)
+
+    def _destroy(self, secret: Secret) -> None:
+        if isinstance(secret, ProvisionedSecret):
+            secret.destroy()
+        elif not isinstance(secret, LentSecret):
+            self._host.destroy(secret)
+            self._hkdf.destroy(secret)
 
     def close(self) -> None:
         """Flush everything, and close the TPM."""
