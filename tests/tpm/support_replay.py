@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.tpm.fakes import command_code
 from tpmtls.algorithms import HashAlgorithm, SuiteParameters
 from tpmtls.backends.base import Aead, KeyShare, Secret, hkdf_label
-from tpmtls.backends.software import CURVES, SoftwareSecret
+from tpmtls.backends.software import CURVES, SoftwareBackend, SoftwareSecret
 from tpmtls.backends.tpm import commands, public
 from tpmtls.backends.tpm.agreement import TPM_CURVES, TpmKeyShare
 from tpmtls.backends.tpm.backend import TpmBackend
@@ -52,6 +52,7 @@ class ObservedTpmBackend(TpmBackend, Observed):
         stored: Stored,
     ) -> None:
         super().__init__(tpm, protect, entropy=self._next_private_key, host_groups=True)
+        self.suites = SoftwareBackend.suites  # offered as recorded; AES is what servers choose
         self.observed = Observation()
         self._recorder = recorder
         self._private_keys = iter(private_keys)

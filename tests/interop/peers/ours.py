@@ -54,6 +54,10 @@ class Ours(Library):
     as_client = _SUPPORTS
     as_server = Supports(**vars(_SUPPORTS) | {"reports": _SUPPORTS.reports | {"scheme"}})
 
+    def __init__(self, backend: tpmtls.Backend | None = None) -> None:
+        """With a backend that the caller closes; None stands for software."""
+        self.backend = backend
+
     def version(self) -> str:
         return tpmtls.__version__
 
@@ -71,7 +75,9 @@ class Ours(Library):
         def accept(connection: socket.socket) -> Stream:
             sent = Sent()
             return OurStream(
-                tpmtls.wrap_server(connection, config.replace(arrange=sent)), settings, sent
+                tpmtls.wrap_server(connection, config.replace(arrange=sent), self.backend),
+                settings,
+                sent,
             )
 
         return accept
@@ -94,7 +100,10 @@ class Ours(Library):
             sent = Sent()
             early_data = settings.early_data if session else b""
             stream = tpmtls.wrap_client(
-                connection, config.replace(arrange=sent), early_data=early_data
+                connection,
+                config.replace(arrange=sent),
+                backend=self.backend,
+                early_data=early_data,
             )
             return OurStream(stream, settings, sent, cache)
 
