@@ -287,7 +287,7 @@ class ClientConfig(Config):
 class ServerConfig(Config):
     """A server's configuration.
 
-    `tickets` is how many a full handshake gives, `ticket_lifetime` their seconds, `max_early_data`
+    `tickets` is how many a handshake gives, `ticket_lifetime` their seconds, `max_early_data`
     the octets of 0-RTT data that each permits. `request_client_certificate` makes the server ask
     for a certificate, `require_client_certificate` makes it insist; without a `client_trust`, any
     is taken, and says no more than that the client holds its key. `retry_with_cookie` answers a
