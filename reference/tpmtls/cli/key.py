@@ -34,7 +34,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tpmtls.cli import options
+from tpmtls.cli import key_psk, options
 from tpmtls.cli.exits import NOTHING_THERE, SUCCESS, USAGE, CommandError, say
 
 if TYPE_CHECKING:
@@ -112,6 +112,9 @@ def add_arguments(parser: ArgumentParser) -> None:
             )
         part.add_argument("--out", metavar="FILE", help="where to; stdout without it")
         _add_general(part)
+    key_psk.add_arguments(
+        _part(parts, "import-psk", key_psk.SUMMARY, key_psk.DESCRIPTION, key_psk.run)
+    )
 
 
 def _part(parts: Any, name: str, summary: str, description: str, run: Any) -> ArgumentParser:
@@ -202,11 +205,12 @@ def _create(arguments: Namespace) -> None:
         if not password:
             raise CommandError("password: it is empty", USAGE)
     with open_tpm(arguments.tcti) as tpm:
-        _refuse_ephemeral(tpm)
+        refuse_ephemeral(tpm)
         _make(tpm, arguments, password)
 
 
-def _refuse_ephemeral(tpm: Tpm) -> None:
+def refuse_ephemeral(tpm: Tpm) -> None:
+    """What it keeps has to be of use after the command."""
     if tpm.name == "libtpms:":
         raise CommandError(
             "libtpms: without a folder forgets its keys when the command ends: name a TPM with"
@@ -226,7 +230,7 @@ def _make(tpm: Tpm, arguments: Namespace, password: bytes | None) -> None:
         parent=keys.STANDARD_PARENT if arguments.parent is None else arguments.parent,
     )
     if arguments.handle is None:
-        _write_private(arguments.out, key.pem(), replace=arguments.force)
+        write_private(arguments.out, key.pem(), replace=arguments.force)
         say(f"{arguments.out} has a new {arguments.algorithm} key, of use in {tpm.name} only")
         return
     keys.persist(tpm, key, arguments.handle, replace=arguments.force)
@@ -236,7 +240,7 @@ def _make(tpm: Tpm, arguments: Namespace, password: bytes | None) -> None:
     say(f"{tpm.name} has a new {arguments.algorithm} key: --key {reference}")
 
 
-def _write_private(path: str, octets: bytes, *, replace: bool) -> None:
+def write_private(path: str, octets: bytes, *, replace: bool) -> None:
     """A file that only we may read, whole or not at all."""
     scratch = f"{path}.{os.getpid()}.new" if replace else path
     try:

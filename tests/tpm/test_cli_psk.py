@@ -1,0 +1,137 @@
+"""`tpmtls key import-psk`: from where the PSK comes, what is left of it, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from tests.tpm.support import Ends, Pair, client_config, server_config
+from tests.unit.commands import Outcome
+from tests.unit.commands import tpmtls as run
+from tpmtls import open_backend
+from tpmtls.algorithms import SHA256, SHA384
+from tpmtls.codepoints import CipherSuite
+from tpmtls.config import ExternalPsk
+
+KEY = bytes(range(100, 132))
+PSK = f"printer:{KEY.hex()}"
+
+
+@pytest.fixture
+def tcti(need_libtpms: None, tmp_path: Path) -> str:
+    return f"libtpms:{tmp_path / 'tpm'}"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "printer.psk"
+
+
+def import_psk(tcti: str, out: Path, *arguments: object, stdin: bytes = b"") -> Outcome:
+    return run("key", "import-psk", "--tcti", tcti, "--out", out, *arguments, stdin=stdin)
+
+
+@pytest.mark.parametrize("source", ["argument", "file", "stdin", "terminal"])
+def test_it_is_of_use_in_its_tpm(tcti: str, tmp_path: Path, out: Path, source: str) -> None:
+    file = tmp_path / "secret.txt"
+    file.write_text(f"{PSK}\nanother:00\n")
+    if source == "argument":
+        outcome = import_psk(tcti, out, PSK)
+    elif source == "file":
+        outcome = import_psk(tcti, out, "--hex-file", file)
+    elif source == "stdin":
+        outcome = import_psk(tcti, out, stdin=file.read_bytes())
+    else:
+        with (
+            mock.patch("tpmtls.cli.key_psk.getpass", return_value=PSK),
+            mock.patch("tpmtls.cli.key_psk.sys") as system,
+        ):
+            system.stdin.isatty.return_value = True
+            outcome = import_psk(tcti, out)
+    assert outcome.status == 0, outcome.stderr
+    assert outcome.stderr == f"{out} has the PSK 'printer', of use in {tcti} only\n"
+    assert outcome.stdout == b""
+    assert out.stat().st_mode & 0o777 == 0o600
+    for secret in KEY, KEY.hex().encode():
+        assert secret not in out.read_bytes()
+    backend = open_backend("tpm", tcti=tcti, protect={"hkdf"})
+    pair = Pair(
+        Ends(backend, None),
+        client_config(psks=(ExternalPsk.load(out),)),
+        server_config(credentials=(), psks=(ExternalPsk(b"printer", KEY, SHA256),)),
+    ).complete()
+    assert pair.info.psk == "external"
+    pair.end()
+    backend.close()
+
+
+def test_the_hash_is_that_of_the_suites(tcti: str, out: Path) -> None:
+    assert import_psk(tcti, out, "--hash", "sha384", PSK).status == 0
+    psk = ExternalPsk.load(out)
+    assert psk.hash == SHA384
+    backend = open_backend("tpm", tcti=tcti, protect={"hkdf"})
+    known = ExternalPsk(b"printer", KEY, SHA384)
+    ends = Ends(None, backend)
+    pair = Pair(ends, client_config(psks=(known,)), server_config(credentials=(), psks=(psk,)))
+    assert pair.complete().info.suite is CipherSuite.TLS_AES_256_GCM_SHA384
+    pair.end()
+    backend.close()
+
+
+def test_a_file_is_replaced_only_if_told(tcti: str, out: Path) -> None:
+    out.write_text("precious")
+    outcome = import_psk(tcti, out, PSK)
+    assert outcome.status == 2
+    assert "--force replaces it" in outcome.stderr
+    assert out.read_text() == "precious"
+    assert import_psk(tcti, out, "--force", PSK).status == 0
+    assert ExternalPsk.load(out).identity == b"printer"
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"\n", b"printer\n", b"printer:\n", b"printer:4242abc\n", b":4242\n", b"\xff:42"]
+)
+def test_nothing_of_what_is_no_psk_is_repeated(
+    tcti: str, tmp_path: Path, out: Path, line: bytes
+) -> None:
+    file = tmp_path / "secret.txt"
+    file.write_bytes(line)
+    for outcome in import_psk(tcti, out, stdin=line), import_psk(tcti, out, "--hex-file", file):
+        assert outcome.status == 2
+        assert "its first line is not ID:HEX, such as printer:0011" in outcome.stderr
+        assert "4242" not in outcome.stderr
+        assert len(outcome.stderr.splitlines()) == 1
+    assert not out.exists()
+
+
+def test_usage(tcti: str, tmp_path: Path, out: Path) -> None:
+    for arguments, words in (
+        ((PSK, "--hex-file", "x"), "not allowed with argument"),
+        (("--hash", "sha512", PSK), "invalid choice: 'sha512'"),
+        (("--hex-file", tmp_path / "nothing"), "cannot read it: No such file or directory"),
+        (("no psk",), "a PSK is ID:HEX"),
+    ):
+        outcome = import_psk(tcti, out, *arguments)
+        assert outcome.status == 2
+        assert words in outcome.stderr
+    outcome = import_psk("libtpms:", out, PSK)
+    assert outcome.status == 2
+    assert "forgets its keys" in outcome.stderr
+    outcome = import_psk("swtpm:host=localhost,port=1", out, PSK)
+    assert outcome.status == 3
+    outcome = import_psk(tcti, tmp_path / "no" / "folder", PSK)
+    assert outcome.status == 2
+    assert "cannot write" in outcome.stderr
+    help_text = run("key", "import-psk", "--help").stdout.decode()
+    for promise in "no", "0-RTT", "code on this host":
+        assert promise in help_text
+
+
+def test_without_stdin(tcti: str, out: Path) -> None:
+    with mock.patch("tpmtls.cli.key_psk.sys") as system:
+        system.stdin = None
+        outcome = import_psk(tcti, out)
+    assert outcome.status == 2
+    assert "stdin: its first line is not ID:HEX" in outcome.stderr
