@@ -188,7 +188,8 @@ class LibtpmsTransport:
 
     def transmit(self, command: bytes) -> bytes:
         library = self._library
-        code = library.process(*library.results, command, len(command))
+        scratch = ctypes.create_string_buffer(command, len(command))  # decrypted where it is
+        code = library.process(*library.results, scratch, len(command))
         if library.failure is not None:
             raise TpmUnavailable(f"{self.name} cannot keep its state: {library.why()}")
         if code != _SUCCESS:
