@@ -186,8 +186,14 @@ class Device:
         """The handle of a new object, which the caller flushes, and what the TPM says of it."""
         with self.lock:
             response = self._submit(command.code, encode(command, authorization))
-            handle, parameters = decode(command, authorization, response)
-            return handle, command.parse(parameters)
+            try:
+                handle, parameters = decode(command, authorization, response)
+                return handle, command.parse(parameters)
+            except TpmError:  # it was altered on its way, but there is an object
+                handle = int.from_bytes(response[HEADER_SIZE : HEADER_SIZE + 4], "big")
+                with suppress(TpmError):
+                    self.execute(commands.flush_context(handle))
+                raise
 
     def _submit(self, code: int, frame: bytes) -> bytes:
         response = self._exchange(frame)

@@ -137,7 +137,10 @@ def decode(
         handle = int.from_bytes(response[HEADER_SIZE : HEADER_SIZE + 4], "big")
         offset += 4
     if response[:2] != _SESSIONS_TAG:
-        return handle, response[offset:]
+        parameters = response[offset:]
+        if authorization is not None:  # then somebody took away what is to be verified
+            parameters = authorization.open(command, parameters, b"")
+        return handle, parameters
     end = offset + 4 + int.from_bytes(response[offset : offset + 4], "big")
     parameters = response[offset + 4 : end]
     if authorization is not None:

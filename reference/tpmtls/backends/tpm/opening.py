@@ -7,14 +7,17 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 from tpmtls.backends.tpm import tcti
 from tpmtls.backends.tpm.capabilities import Capabilities, PssSalt, probe, probe_pss_salt, slots
 from tpmtls.backends.tpm.device import Device
 from tpmtls.backends.tpm.frames import Authorization, Command, Creation, Entity
 from tpmtls.backends.tpm.objects import ObjectTable, Owner, TpmObject
+from tpmtls.backends.tpm.responses import TpmResponseError
 from tpmtls.violations import TpmUnavailable
 
 T = TypeVar("T")
@@ -26,6 +29,7 @@ class _Shared:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.users = 0
+        self.openings: WeakSet[Tpm] = WeakSet()
         self.capabilities: Capabilities | None = None
         self.pss_salt: PssSalt | None = None
         try:
@@ -52,7 +56,12 @@ class Tpm:
         """Statistics, recordings, and the lock for commands that belong together."""
         self.authorize: Callable[[Command[Any]], Authorization | None] | None = None
         """How commands are authorized where the caller names no way; None: by password."""
+        self.recover: Callable[[TpmResponseError], bool] | None = None
+        """Whether a command that failed, as `authorize` authorized it, may be tried once more."""
+        self.at_close: list[Callable[[], None]] = []
+        """What to do before the TPM is closed; called once, and must not raise."""
         shared.users += 1
+        shared.openings.add(self)
 
     @property
     def name(self) -> str:
@@ -67,7 +76,7 @@ class Tpm:
     def run(self, command: Command[T], authorization: Authorization | None = None) -> T:
         """The result of a command, whose objects are loaded first; raises TpmError."""
         if self._closed or (authorization is None and self.authorize is not None):
-            authorization = self._authorization(command, authorization)
+            return self._authorized(partial(self._table.run, command), command, authorization)
         return self._table.run(command, authorization)
 
     def load(
@@ -78,19 +87,31 @@ class Tpm:
         password: bytes = b"",
     ) -> TpmObject:
         """The object that a command creates; `password` is what its use will need."""
-        authorization = self._authorization(command, authorization)
-        return self._table.load(
-            command, self._owner, password=password, authorization=authorization
-        )
+        load = partial(self._table.load, command, self._owner, password=password)
+        return self._authorized(load, command, authorization)
 
-    def _authorization(
-        self, command: Command[Any], authorization: Authorization | None
-    ) -> Authorization | None:
+    def _authorized(
+        self, action: Callable[..., T], command: Command[Any], given: Authorization | None
+    ) -> T:
+        """Do it with the authorization given, or else with our own."""
         if self._closed:
             raise TpmUnavailable(f"{self.name} was closed: open it again")
-        if authorization is None and self.authorize is not None:
-            return self.authorize(command)
-        return authorization
+        if given is not None or self.authorize is None:
+            return action(authorization=given)
+        with self.device.lock:
+            authorization = self.authorize(command)
+            try:
+                return action(authorization=authorization)
+            except TpmResponseError as failure:
+                if authorization is None or self.recover is None or not self.recover(failure):
+                    raise
+            return action(authorization=self.authorize(command))
+
+    def end(self) -> None:
+        """Do what is to be done before the TPM is closed."""
+        ends, self.at_close = self.at_close, []
+        for act in ends:
+            act()
 
     def flush(self, *objects: TpmObject) -> None:
         """Remove objects from the TPM; one that is gone already is none the worse."""
@@ -131,6 +152,7 @@ class Tpm:
             if self._closed or self.device.forked:
                 return
             self._closed = True
+            self.end()
             self._table.close(self._owner)
             self._shared.users -= 1
             if not self._shared.users:
@@ -198,6 +220,8 @@ def _close(shared: _Shared) -> None:
     for name, other in list(_registry.open.items()):
         if other is shared:
             del _registry.open[name]
+    for opening in list(shared.openings):
+        opening.end()
     shared.table.close()
     shared.device.close()
 
