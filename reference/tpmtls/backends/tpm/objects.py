@@ -20,6 +20,7 @@ from tpmtls.backends.tpm.constants import ResponseCode
 from tpmtls.backends.tpm.device import Device
 from tpmtls.backends.tpm.frames import Authorization, Command, Created, Creation, Entity
 from tpmtls.backends.tpm.responses import SLOTS, TpmResponseError
+from tpmtls.backends.tpm.tcti import SwtpmTransport
 from tpmtls.violations import TpmError, TpmUnavailable
 
 T = TypeVar("T")
@@ -100,6 +101,8 @@ class ObjectTable:
         self.dropped: deque[tuple[int, Owner]] = deque()
         self._device = device
         self._loaded: OrderedDict[int, ref[TpmObject]] = OrderedDict()
+        if isinstance(device.transport, SwtpmTransport):
+            device.transport.leaving = self.evict_all
         patience = device.patience
         self._patience = replace(patience, attempts=min(_ATTEMPTS, patience.attempts))
 

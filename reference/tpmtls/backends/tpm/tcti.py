@@ -102,6 +102,8 @@ class SwtpmTransport:
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         self._tenure: threading.Timer | None = None
+        self.leaving: Callable[[], object] = lambda: None
+        """Called before others have their turn: it leaves them the TPM's slots."""
         self._patience = min(timeout, _FIRST_ANSWER)
 
     def transmit(self, command: bytes) -> bytes:
@@ -140,7 +142,7 @@ class SwtpmTransport:
             connection.setblocking(True)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._limit(connection)
-        self._tenure = threading.Timer(_TENURE, self._release)
+        self._tenure = threading.Timer(_TENURE, self._leave)
         self._tenure.daemon = True
         self._tenure.start()
         return connection
@@ -160,6 +162,11 @@ class SwtpmTransport:
                 raise ConnectionResetError("the connection ended without an answer")
             response += more
         return response
+
+    def _leave(self) -> None:
+        with suppress(TpmError):
+            self.leaving()
+        self._release()
 
     def _release(self) -> None:
         with self._lock:
