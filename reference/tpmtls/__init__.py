@@ -101,14 +101,24 @@ def __dir__() -> list[str]:
 
 
 def open_backend(
-    name: str = "software", *, tcti: str | None = None, protect: Collection[str] | None = None
+    name: str = "software",
+    *,
+    tcti: str | None = None,
+    protect: Collection[str] | None = None,
+    encrypt_bus: bool | str = False,
 ) -> Backend:
     """A backend by its name, `software` or `tpm`; the caller closes it.
 
     `tcti` names the TPM as tpm2-tss does; None stands for TPM2TOOLS_TCTI, or else for libtpms in
     this process. `protect` names the levels that the TPM has to hold; None stands for all that it
-    can do. Raises ConfigurationError, TpmUnavailable or TpmLacks.
+    can do. `encrypt_bus` encrypts what crosses to the TPM: True against those who read the bus, and
+    the Name of the TPM's salt key, which `tpmtls key salt-name` prints, against those who alter it.
+    Raises ConfigurationError, TpmUnavailable, TpmLacks or TpmAuthError.
     """
+    if encrypt_bus is not False and name != "tpm":
+        from tpmtls.violations import ConfigurationError
+
+        raise ConfigurationError(f"encrypt_bus is for the backend tpm, not for {name}")
     if name == "software":
         from tpmtls.backends.software import SoftwareBackend
 
@@ -119,7 +129,7 @@ def open_backend(
 
         tpm = open_tpm(tcti)
         try:
-            return TpmBackend(tpm, protect)
+            return TpmBackend(tpm, protect, encrypt_bus=encrypt_bus)
         except BaseException:
             tpm.close()
             raise

@@ -34,6 +34,7 @@ from tpmtls.backends.tpm.psk import (
 from tpmtls.backends.tpm.psk import load as load_psk
 from tpmtls.backends.tpm.records import TpmAead
 from tpmtls.backends.tpm.storage import Storage
+from tpmtls.backends.tpm.transit import Transit, parse_salt_name
 from tpmtls.codepoints import NamedGroup
 from tpmtls.violations import BackendError, ConfigurationError, TpmLacks
 
@@ -47,6 +48,10 @@ class TpmBackend(Backend):
     `protect` None stands for every level that the TPM can do; a level asked for by name that it
     cannot do raises TpmLacks. With `host_groups`, groups that the TPM lacks are agreed on the host
     beside those that it has, and the ledger says so; otherwise `ecdhe` leaves them out.
+
+    `encrypt_bus` encrypts secrets on their way to the TPM and back: True against those who only
+    read the bus, the Name of the TPM's salt key in hexadecimal against those who alter it, too;
+    see `transit`.
     """
 
     name = "tpm"
@@ -58,10 +63,14 @@ class TpmBackend(Backend):
         *,
         entropy: Callable[[int], bytes] = os.urandom,
         host_groups: bool = False,
+        encrypt_bus: bool | str = False,
     ) -> None:
+        pin = parse_salt_name(encrypt_bus) if isinstance(encrypt_bus, str) else None
         self.tpm = tpm
         self.protect = _levels(protect, tpm.capabilities)
         self._host = SoftwareBackend(entropy)
+        if encrypt_bus is not False:
+            self._host.ledger = Transit(tpm, pin).ledger
         self.ledger = self._host.ledger
         self._storage = Storage(tpm)
         self._agreement = TpmAgreement(tpm, self.ledger)
@@ -93,26 +102,26 @@ class TpmBackend(Backend):
     def extract(
         self, algorithm: HashAlgorithm, salt: Secret | None, ikm: Secret | None, name: str
     ) -> Secret:
+        if isinstance(ikm, ProvisionedSecret):
+            return ikm.extract(salt, name)
         engine = self._hkdf if "hkdf" in self.protect else self._host
         return engine.extract(algorithm, salt, ikm, name)
 
     def expand_label(
         self, secret: Secret, label: bytes, context: bytes, length: int, name: str
     ) -> Secret:
+        if isinstance(secret, ProvisionedSecret | ProvisionedBinderKey):
+            return secret.expand_label(label, context, length, name)
         return self._engine(secret).expand_label(secret, label, context, length, name)
 
     def mac(self, key: Secret, data: bytes) -> bytes:
         return self._engine(key).mac(key, data)
-        if isinstance(ikm, ProvisionedSecret):
-            return ikm.extract(salt, name)
 
     def verify_mac(self, key: Secret, data: bytes, tag: bytes) -> bool:
         return self._engine(key).verify_mac(key, data, tag)
 
     def _engine(self, secret: Secret) -> TpmHkdf | SoftwareBackend:
         return self._hkdf if isinstance(secret, TpmSecret) else self._host
-        if isinstance(secret, ProvisionedSecret | ProvisionedBinderKey):
-            return secret.expand_label(label, context, length, name)
 
     # -- use ---------------------------------------------------------------------------------------
 
@@ -134,6 +143,15 @@ class TpmBackend(Backend):
             return load_psk(key, self._storage, self.ledger)
         return self._host.import_psk(key, algorithm)
 
+    def check_psk(self, key: bytes | PskReference) -> None:
+        if isinstance(key, ProvisionedPsk):
+            if "hkdf" not in self.protect:
+                raise ConfigurationError(
+                    f"the PSK {key.identity!r} is in the TPM: it needs the protection level hkdf"
+                )
+            return
+        super().check_psk(key)
+
     def wrap(self, secret: Secret) -> bytes:
         """A blob that this TPM alone can use: with `hkdf` without giving it out again."""
         if "hkdf" in self.protect:
@@ -144,15 +162,6 @@ class TpmBackend(Backend):
 
     def unwrap(self, blob: bytes, name: str, algorithm: HashAlgorithm) -> Secret:
         if "hkdf" in self.protect:
-    def check_psk(self, key: bytes | PskReference) -> None:
-        if isinstance(key, ProvisionedPsk):
-            if "hkdf" not in self.protect:
-                raise ConfigurationError(
-                    f"the PSK {key.identity!r} is in the TPM: it needs the protection level hkdf"
-                )
-            return
-        super().check_psk(key)
-
             return self._hkdf.unwrap(blob, name, algorithm)
         self.ledger.record(Crossing(name, "tpm", "out", "TPM2_Unseal"))
         return SoftwareSecret(name, self._storage.unseal(blob), algorithm)

@@ -32,6 +32,8 @@ class TpmBlockCipher(BlockCipher):
         capabilities = tpm.capabilities
         offered = capabilities.modes(8 * key_length)
         self.modes = frozenset(MODES[mode] for mode in offered if mode in MODES)
+        if tpm.authorize is not None and Mode.ECB in self.modes:
+            self.modes -= {Mode.CTR}  # its counter is a parameter that no session encrypts
         self.max_command = min(MAX_COMMAND, capabilities.input_buffer)
         self._tpm = tpm
         self._key = key
