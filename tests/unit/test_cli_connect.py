@@ -128,11 +128,10 @@ def test_without_stdin_and_stdout(monkeypatch):
 
 
 def test_ctrl_c_ends_politely():
-    started = threading.Event()
     ended = threading.Event()
 
     def handler(stream: TlsStream) -> None:
-        started.set()
+        stream.sendall(b"ready")
         if stream.recv() == b"":
             ended.set()
 
@@ -144,7 +143,8 @@ def test_ctrl_c_ends_politely():
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        assert started.wait(30)
+        assert process.stdout is not None
+        assert process.stdout.read(5) == b"ready"
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate()
         assert ended.wait(30)

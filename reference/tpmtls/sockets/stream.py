@@ -200,12 +200,16 @@ class TlsStream(Session):
                 return
             try:
                 while self._outgoing:
+                    # Whoever is interrupted in here cannot know what went out. What is popped
+                    # is not sent again: better a connection cut short than octets sent twice.
                     octets, sent = self._outgoing.popleft(), 0
                     try:
                         sent = self._channel.send(octets, deadline)
-                    finally:
-                        if sent < len(octets):
-                            self._outgoing.appendleft(octets[sent:])
+                    except OSError:
+                        self._outgoing.appendleft(octets)
+                        raise
+                    if sent < len(octets):
+                        self._outgoing.appendleft(octets[sent:])
             finally:
                 self._writing.release()
 
