@@ -306,7 +306,7 @@ def test_another_program_takes_slots(swtpm: Swtpm, need_tools: None) -> None:
             text=True,
         )
         assert "value:" in made.stdout
-        assert len(transient(tpm)) == 3
+        assert len(transient(tpm)) in (1, 3)  # ours made room, if we held still for long enough
         more, more_expected = hmac_keys(tpm, 4)
         assert [use(tpm, key) for key in keys + more] == expected[:2] + more_expected
         subprocess.run(["tpm2_flushcontext", "-t"], env=environment, check=True)

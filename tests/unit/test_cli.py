@@ -81,7 +81,7 @@ CONNECT = ("connect", "localhost:1", "--insecure")
         ((*CONNECT, "--timeout", "0"), "positive number of seconds"),
         ((*CONNECT, "--timeout", "soon"), "positive number of seconds"),
         ((*CONNECT, "--timeout", "inf"), "positive number of seconds"),
-        ((*CONNECT, "--backend", "tpm"), "invalid choice: 'tpm'"),
+        ((*CONNECT, "--backend", "tmp"), "invalid choice: 'tmp'"),
         ((*CONNECT, "--cert", "a"), "1 --cert and 0 --key"),
         ((*CONNECT, "--cert", "a", "--key", "/nowhere"), "cannot read /nowhere"),
         ((*CONNECT, "--cert", "a", "--key", "handle:key"), "is not the handle of a"),

@@ -19,6 +19,10 @@ a pre-shared key; a client certificate; a HelloRetryRequest, provoked:
   tpmtls connect '[::1]:4433' --ca ca.pem --cert client.pem --key client.key
   tpmtls connect localhost:4433 --insecure --key-shares none
 
+the key exchange and the key schedule in a TPM:
+  tpmtls connect localhost:4433 --ca ca.pem --backend tpm --tcti device:/dev/tpmrm0 \\
+      --protect ecdhe,hkdf
+
 With --json, one object on stderr at the end says what was negotiated, how many
 octets and tickets came, and the error if there was one. stdout has the peer's
 data and nothing else.
@@ -32,12 +36,14 @@ import sys
 import threading
 import time
 from argparse import ArgumentParser, Namespace
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from tpmtls.cli import options
 from tpmtls.cli.exits import NOTHING_THERE, PROTOCOL, SUCCESS, CommandError, explain, say
 
 if TYPE_CHECKING:
+    from tpmtls.backends.base import Backend
     from tpmtls.config import ClientConfig
     from tpmtls.sockets import TlsStream
 
@@ -76,6 +82,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=options.key_shares,
         help="groups to send key shares for, or none; the first by default",
     )
+    options.add_backend(parser)
     options.add_general(
         parser,
         "for the TCP connection, for the handshake, and for the peer's end after ours"
@@ -94,15 +101,16 @@ def run(arguments: Namespace) -> int:
     config = settings.client_config(arguments, early_data)
     said: dict[str, Any] = {}
     failure: str | None = None
-    sock = _dial(arguments)
-    said["peer"] = report.place(sock.getpeername())
-    try:
-        _converse(sock, arguments, config, early_data, said)
-    except (TlsError, OSError) as error:
-        failure = explain(error)
-    finally:
-        if config.session_cache is not None:
-            settings.save_sessions(config.session_cache, arguments.session)
+    with closing(settings.backend(arguments, config)) as backend:
+        sock = _dial(arguments)
+        said["peer"] = report.place(sock.getpeername())
+        try:
+            _converse(sock, arguments, config, backend, early_data, said)
+        except (TlsError, OSError) as error:
+            failure = explain(error)
+        finally:
+            if config.session_cache is not None:
+                settings.save_sessions(config.session_cache, arguments.session)
     if arguments.json:
         report.say_json(**said, error=failure)
     elif failure is not None:
@@ -125,13 +133,15 @@ def _converse(
     sock: socket.socket,
     arguments: Namespace,
     config: ClientConfig,
+    backend: Backend,
     early_data: bytes,
     said: dict[str, Any],
 ) -> None:
     from tpmtls.cli import report
     from tpmtls.sockets import wrap_client
 
-    with wrap_client(sock, config, host=arguments.address[0], early_data=early_data) as stream:
+    host = arguments.address[0]
+    with wrap_client(sock, config, host=host, backend=backend, early_data=early_data) as stream:
         described = report.describe(stream)
         said |= described
         if arguments.verbose and not arguments.json:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from tpmtls.algorithms import GROUPS, SCHEMES, SUITES
 from tpmtls.codepoints import CodePoint
 
-BACKENDS: Final = ("software",)
+BACKENDS: Final = ("software", "tpm")
+LEVELS: Final = ("sign", "ecdhe", "hkdf", "aead")
+"""Those of `backends.tpm.backend`, which takes its time to import."""
 MAX_PORT: Final = 0xFFFF
 MAX_OCTETS: Final = 2**32 - 1
 
@@ -71,6 +74,18 @@ def psk(text: str) -> tuple[bytes, bytes]:
             "a PSK is ID:HEX, such as printer:00112233445566778899aabb"
         )
     return identity.encode(), key
+
+
+def psk_or_file(text: str) -> tuple[bytes, bytes] | str:
+    """ID:HEX, or the name of a file that holds a PSK in a TPM."""
+    try:
+        return psk(text)
+    except argparse.ArgumentTypeError as error:
+        if os.path.isfile(text):  # noqa: PTH113 - it survives names that are none
+            return text
+        raise argparse.ArgumentTypeError(
+            f"{error}, or a file that `tpmtls key import-psk` made"
+        ) from None
 
 
 def octets(text: str) -> int:
@@ -158,23 +173,68 @@ def add_protocol(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     )
     group.add_argument(
         "--psk",
-        metavar="ID:HEX",
-        type=psk,
+        metavar="ID:HEX|FILE",
+        type=psk_or_file,
         action="append",
         default=[],
         help="external pre-shared key, for SHA-256: its identity as text, its octets in"
-        " hexadecimal; repeat it for more",
+        " hexadecimal; or, with --backend tpm and hkdf, a file that `tpmtls key import-psk` made;"
+        " repeat it for more",
     )
     return group
+
+
+_PROTECTION: Final = """\
+Each level of --protect names what happens in the TPM:
+
+  sign    the certificate's private key, where `tpmtls key create` made it, never
+          leaves the TPM: no reader of disk, memory or bus gets it
+  ecdhe   nor does the ephemeral private key; the shared secret that it agrees on
+          comes out in clear: who reads memory or bus then has the session
+  hkdf    each secret of the key schedule crosses memory and bus in clear when it
+          is made, and is then kept in the TPM. A snapshot of memory taken later
+          has at most what this process has not overwritten yet
+  aead    likewise the records' keys, but GCM's hash key stays in memory, with
+          which records can be forged (CCM has none); so does the data itself
+
+With --backend tpm, tickets and session files can be resumed with this TPM alone:
+who steals the disk without the machine has nothing in them. No level stops a
+program on this host that may use the TPM: it can do what this one does, only not
+take the TPM's keys along. libtpms: is this process's memory, and protects nothing.
+"""
+
+
+def levels(text: str) -> tuple[str, ...]:
+    """Protection levels, separated by commas."""
+    chosen = split(text)
+    for level in chosen:
+        if level not in LEVELS:
+            known = ", ".join(LEVELS)
+            raise argparse.ArgumentTypeError(f"there is no level {level!r}; there are {known}")
+    return chosen
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """--backend, --tcti and --protect."""
+    group = parser.add_argument_group("who holds the secrets", _PROTECTION)
+    group.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default=BACKENDS[0],
+        help="this process's memory, or a TPM 2.0 (%(default)s)",
+    )
+    group.add_argument(
+        "--protect",
+        metavar="A,B",
+        type=levels,
+        help=f"with --backend tpm: of {', '.join(LEVELS)}; by default all that the TPM can do",
+    )
+    add_tcti(group)
 
 
 def add_general(parser: argparse.ArgumentParser, timeout: str) -> None:
     """What has nothing to do with the protocol."""
     group = parser.add_argument_group("general")
-    group.add_argument(
-        "--backend", choices=BACKENDS, default=BACKENDS[0], help="who holds the secrets"
-    )
-    add_tcti(group)
     group.add_argument(
         "--keylog",
         metavar="FILE",

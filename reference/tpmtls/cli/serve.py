@@ -32,12 +32,14 @@ import signal
 import socket
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from tpmtls.cli import options
 from tpmtls.cli.exits import PROTOCOL, SUCCESS, USAGE, CommandError, explain, say
 
 if TYPE_CHECKING:
+    from tpmtls.backends.base import Backend
     from tpmtls.config import ServerConfig
     from tpmtls.session import Session
 
@@ -95,6 +97,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=0,
         help="0-RTT data that a ticket or PSK permits; it can be replayed (%(default)s)",
     )
+    options.add_backend(parser)
     options.add_general(parser, "for a client to complete the handshake (%(default)s)")
 
 
@@ -102,15 +105,18 @@ def run(arguments: Namespace) -> int:
     """Serve until a signal, or with --once one connection; returns the exit status."""
     from tpmtls.cli import settings
 
-    return asyncio.run(_Service(arguments, settings.server_config(arguments)).run())
+    config = settings.server_config(arguments)
+    with closing(settings.backend(arguments, config)) as backend:
+        return asyncio.run(_Service(arguments, config, backend).run())
 
 
 class _Service:
     """One run of `tpmtls serve`."""
 
-    def __init__(self, arguments: Namespace, config: ServerConfig) -> None:
+    def __init__(self, arguments: Namespace, config: ServerConfig, backend: Backend) -> None:
         self._arguments = arguments
         self._config = config
+        self._backend = backend
         self._stop = asyncio.Event()
         self._status = SUCCESS
 
@@ -126,7 +132,14 @@ class _Service:
         try:
             if port == 0:  # one address, or each would get a port of its own
                 host = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]
-            server = await start_server(self._handle, host, port, self._config, failed=self._failed)
+            server = await start_server(
+                self._handle,
+                host,
+                port,
+                self._config,
+                backend=self._backend,
+                failed=self._failed,
+            )
         except OSError as error:
             where = f"{host}:{port}"
             raise CommandError(f"cannot listen on {where}: {explain(error)}", USAGE) from None

@@ -8,16 +8,25 @@ from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tpmtls import open_backend
 from tpmtls.algorithms import SHA256, SUITES
 from tpmtls.backends.references import open_key
 from tpmtls.backends.software_signer import SoftwareSigner
 from tpmtls.cli.exits import NOTHING_THERE, USAGE, CommandError
-from tpmtls.config import DEFAULT_SUITES, ClientConfig, Credential, ExternalPsk, ServerConfig
-from tpmtls.keylog import KeyLogFile
+from tpmtls.config import (
+    DEFAULT_SUITES,
+    ClientConfig,
+    Config,
+    Credential,
+    ExternalPsk,
+    ServerConfig,
+)
+from tpmtls.keylog import VARIABLE, KeyLogFile, with_environment
 from tpmtls.tickets import SessionCache
-from tpmtls.violations import ConfigurationError, TpmError, TpmUnavailable
+from tpmtls.violations import BackendError, ConfigurationError, TpmBusy, TpmError, TpmUnavailable
 
 if TYPE_CHECKING:
+    from tpmtls.backends.base import Backend
     from tpmtls.backends.tpm.signing import TpmSigner
 
 
@@ -68,6 +77,59 @@ def server_config(arguments: Namespace) -> ServerConfig:
     return config
 
 
+def backend(arguments: Namespace, config: Config) -> Backend:
+    """What --backend and --protect mean; the caller closes it."""
+    if arguments.backend == "software":
+        if arguments.protect is not None:
+            raise CommandError("--protect needs --backend tpm", USAGE)
+        software = open_backend("software")
+        _try_psks(config, software)
+        return software
+    try:
+        found = open_backend("tpm", tcti=arguments.tcti, protect=arguments.protect)
+    except (TpmUnavailable, TpmBusy) as error:
+        raise CommandError(f"--backend tpm: {error}", NOTHING_THERE) from None
+    except TpmError as error:
+        raise CommandError(f"--backend tpm: {error}", USAGE) from None
+    problem = _mismatch(config, found)
+    if problem is not None:
+        found.close()
+        raise CommandError(problem, USAGE)
+    try:
+        _try_psks(config, found)
+    except BaseException:
+        found.close()
+        raise
+    return found
+
+
+def _try_psks(config: Config, found: Backend) -> None:
+    """Load the PSKs in a TPM once: what is wrong with them is known before the first peer."""
+    for psk in config.psks:
+        if psk.provisioned is not None:
+            try:
+                found.destroy(found.import_psk(psk.source, psk.hash))
+            except (ConfigurationError, BackendError) as error:
+                raise CommandError(f"--psk: {error}", USAGE) from None
+
+
+def _mismatch(config: Config, found: Backend) -> str | None:
+    """Why nothing can come of that configuration with that backend."""
+    if "hkdf" in getattr(found, "protect", ()) and with_environment(config).key_log is not None:
+        return (
+            "with hkdf the secrets are in the TPM, and no key log can have them: leave out hkdf"
+            f" (--protect), or --keylog and {VARIABLE}"
+        )
+    for option, chosen, able in (
+        ("--groups", config.groups, found.groups),
+        ("--suites", config.suites, found.suites),
+    ):
+        if not any(each in able for each in chosen):
+            has = ", ".join(each.name for each in able)
+            return f"{option}: with --backend tpm there is: {has}"
+    return None
+
+
 def read_file(path: str, what: str) -> bytes:
     """The octets of a file."""
     try:
@@ -105,15 +167,24 @@ def _psks(arguments: Namespace, early_data: int) -> tuple[ExternalPsk, ...]:
     suites = arguments.suites or DEFAULT_SUITES
     suite = next((suite for suite in suites if SUITES[suite].hash == SHA256), None)
     return tuple(
-        ExternalPsk(
-            identity,
-            key,
+        _provisioned(psk)
+        if isinstance(psk, str)
+        else ExternalPsk(
+            psk[0],
+            psk[1],
             max_early_data=0 if suite is None else early_data,
             suite=suite if early_data else None,
             alpn=arguments.alpn[0] if arguments.alpn else None,
         )
-        for identity, key in arguments.psk
+        for psk in arguments.psk
     )
+
+
+def _provisioned(path: str) -> ExternalPsk:
+    try:
+        return ExternalPsk.load(path)
+    except ConfigurationError as error:
+        raise CommandError(f"--psk {path}: {error}", USAGE) from None
 
 
 def _credentials(arguments: Namespace) -> tuple[Credential, ...]:
