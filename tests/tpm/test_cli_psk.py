@@ -8,7 +8,8 @@ from unittest import mock
 import pytest
 
 from tests.tpm.support import Ends, Pair, client_config, server_config
-from tests.unit.commands import Outcome
+from tests.tpm.swtpm import Swtpm
+from tests.unit.commands import Outcome, serving
 from tests.unit.commands import tpmtls as run
 from tpmtls import open_backend
 from tpmtls.algorithms import SHA256, SHA384
@@ -135,3 +136,53 @@ def test_without_stdin(tcti: str, out: Path) -> None:
         outcome = import_psk(tcti, out)
     assert outcome.status == 2
     assert "stdin: its first line is not ID:HEX" in outcome.stderr
+
+
+# -- serve and connect -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_serve_and_connect_take_the_file(shared_swtpm: Swtpm, out: Path, role: str) -> None:
+    tcti = shared_swtpm.tcti
+    assert import_psk(tcti, out, PSK).status == 0
+    in_tpm = ("--psk", out, "--backend", "tpm", "--tcti", tcti, "--protect", "hkdf")
+    known = ("--psk", PSK)
+    ours, theirs = (in_tpm, known) if role == "server" else (known, in_tpm)
+    with serving(*ours, certificate=False) as served:
+        address = f"localhost:{served.port}"
+        outcome = run("connect", address, "--json", *theirs, stdin=b"to and fro")
+    assert (outcome.status, outcome.stdout) == (0, b"to and fro"), outcome.stderr
+    assert outcome.report["psk"] == "external"
+
+
+def test_what_is_wrong_with_it_is_said_at_once(
+    tcti: str, shared_swtpm: Swtpm, tmp_path: Path, out: Path
+) -> None:
+    assert import_psk(tcti, out, PSK).status == 0
+    torn = tmp_path / "torn.psk"
+    torn.write_bytes(out.read_bytes()[:100])
+    tpm = ("--backend", "tpm", "--tcti")
+    for arguments, words in (
+        ((out,), "the PSK b'printer' is in a TPM: it needs the backend tpm, not software"),
+        ((out, *tpm, tcti, "--protect", "ecdhe"), "it needs the protection level hkdf"),
+        ((out, *tpm, shared_swtpm.tcti), "b'printer' was provisioned in another TPM"),
+        ((torn,), "torn.psk: not a PSK file"),
+        ((tmp_path / "none.psk",), "a PSK is ID:HEX, such as printer:0011"),
+        (("x" * 1000,), "or a file that `tpmtls key import-psk` made"),
+    ):
+        for command in ("connect", "localhost:1"), ("serve", "--listen", "localhost:0"):
+            outcome = run(*command, "--psk", *arguments)
+            assert outcome.status == 2, outcome.stderr
+            assert words in outcome.stderr
+            assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_early_data_goes_in_the_ordinary_way(shared_swtpm: Swtpm, out: Path) -> None:
+    assert import_psk(shared_swtpm.tcti, out, PSK).status == 0
+    tpm = ("--backend", "tpm", "--tcti", shared_swtpm.tcti)
+    early = out.with_name("early.bin")
+    early.write_bytes(b"early")
+    with serving("--psk", PSK, "--early-data", 1000, certificate=False) as served:
+        address = f"localhost:{served.port}"
+        outcome = run("connect", address, "--psk", out, *tpm, "--early-data", early)
+    assert (outcome.status, outcome.stdout) == (0, b"early"), outcome.stderr
