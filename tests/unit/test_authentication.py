@@ -321,3 +321,13 @@ def test_both_ends_authenticate_with_every_scheme(kind: str, scheme: SignatureSc
 
 def test_every_scheme_is_among_those_tested() -> None:
     assert {scheme for _, scheme in SCHEMES} == set(DEFAULT_SCHEMES)
+
+
+# -- nothing to check a name against ---------------------------------------------------------------
+
+
+def test_a_client_that_verifies_needs_a_name() -> None:
+    target = ClientConnection(client_config(server_name=None), WatchedBackend())
+    peer = ScriptedServer(target)
+    error = _refused_with(AlertDescription.certificate_unknown, peer, peer.handshake)
+    assert error.check == "name"

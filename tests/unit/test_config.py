@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.unit.support import client_config, credential, pki, server_config, trust
-from tpmtls.algorithms import SHA256, SHA384
+from tpmtls.algorithms import SHA256, SHA384, HashAlgorithm
+from tpmtls.backends.base import PskReference
 from tpmtls.certificates import TrustStore
 from tpmtls.codepoints import CipherSuite, NamedGroup, PskKeyExchangeMode, SignatureScheme
 from tpmtls.config import DEFAULT_GROUPS, Credential, ExternalPsk
@@ -269,3 +270,26 @@ def test_a_psk_that_cannot_be_used_is_refused(arguments: Any) -> None:
 def test_a_psk_is_for_sha256_unless_it_says_otherwise() -> None:
     assert PSK.hash is SHA256
     assert "key" not in repr(PSK)
+
+
+def _reference(identity: bytes = b"identity", algorithm: HashAlgorithm = SHA256) -> PskReference:
+    reference = PskReference()
+    reference.identity, reference.hash = identity, algorithm
+    return reference
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": bytes(32)},
+        {"provisioned": _reference(b"another")},
+        {"provisioned": _reference(algorithm=SHA384)},
+        {"max_early_data": 1, "suite": Suite.TLS_AES_128_GCM_SHA256},
+    ],
+    ids=["octets", "identity", "hash", "early-data"],
+)
+def test_a_psk_kept_elsewhere_is_what_it_was_provisioned_as(changes: dict[str, Any]) -> None:
+    reference = _reference()
+    assert ExternalPsk(b"identity", provisioned=reference).source is reference
+    with pytest.raises(ConfigurationError):
+        ExternalPsk(b"identity", **{"provisioned": reference, **changes})

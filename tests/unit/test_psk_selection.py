@@ -21,12 +21,15 @@ from tests.unit.support import (
     trust,
 )
 from tpmtls.algorithms import SHA384
+from tpmtls.backends.base import Secret
+from tpmtls.backends.software import SoftwareBackend
 from tpmtls.codepoints import CipherSuite, ExtensionType, NamedGroup
 from tpmtls.codepoints import PskKeyExchangeMode as Mode
 from tpmtls.config import DEFAULT_SUITES, ExternalPsk
-from tpmtls.connection import ServerConnection
+from tpmtls.connection import ClientConnection, ServerConnection
 from tpmtls.events import TicketReceived
 from tpmtls.tickets import MAX_LIFETIME, SessionCache, TicketKeys
+from tpmtls.violations import StoredSecretError
 from tpmtls.violations import Violation as V
 from tpmtls.wire.extensions import OfferedPsks, SelectedPsk
 from tpmtls.wire.messages import EncryptedExtensions, ServerHello
@@ -336,3 +339,22 @@ def test_psks_and_a_retry_go_together(cookie: bool) -> None:
 def test_the_newest_ticket_goes_before_external_psks() -> None:
     client, server = _with_tickets(psks=(PSK,))
     assert Pair(client.replace(psks=(PSK,)), server).complete().info.psk == "resumption"
+
+
+class Forgetful(SoftwareBackend):
+    """Can do nothing with what another of its kind has stored."""
+
+    def unwrap(self, *arguments: Any) -> Secret:
+        raise StoredSecretError("stored elsewhere")
+
+
+@pytest.mark.req("4.3.11-6")
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_a_session_that_the_backend_cannot_read_is_not_resumed(side: str) -> None:
+    client, server = _with_tickets()
+    pair = Pair(client, server)
+    if side == "client":
+        pair.client = ClientConnection(client, Forgetful())
+    else:
+        pair.server = ServerConnection(server, Forgetful())
+    assert pair.complete().info.psk is None

@@ -11,6 +11,7 @@ from tests.unit.misbehaviour import Case
 from tests.unit.scripted import SUITE, adding, changing, dropping
 from tests.unit.scripted_client import OfferedKey, ScriptedClient
 from tests.unit.support import assert_dead, server_config
+from tpmtls.algorithms import SUITES
 from tpmtls.codepoints import (
     AlertDescription,
     CipherSuite,
@@ -22,6 +23,7 @@ from tpmtls.codepoints import (
 )
 from tpmtls.config import ExternalPsk
 from tpmtls.connection import ServerConnection
+from tpmtls.handshake.post_handshake import ServerConnected
 from tpmtls.violations import ConnectionStateError, PeerAlert
 from tpmtls.violations import Violation as V
 from tpmtls.wire.extensions import (
@@ -213,3 +215,22 @@ def test_a_client_that_could_not_use_a_ticket_gets_none() -> None:
         client = ScriptedClient(ServerConnection(server_config()), {ClientHello: edit}).handshake()
         client.target.send_tickets()
         assert client.next_record() is None
+
+
+def test_a_connection_has_as_many_tickets_as_there_are_nonces() -> None:
+    client = ScriptedClient(ServerConnection(server_config(tickets=0))).handshake()
+    state = client.target._state
+    assert isinstance(state, ServerConnected)
+    client.target._state = replace(state, tickets_sent=2**16 - 1)
+    client.target.send_tickets(3)
+    client.read_ticket()
+    assert client.next_record() is None
+
+
+@pytest.mark.req("5.5-1")
+def test_a_server_that_still_waits_for_the_client_stops_before_the_end_of_its_key() -> None:
+    client = ScriptedClient(ServerConnection(server_config(max_records_per_key=1))).hello()
+    client.target.send_data(b"a limit of ours is passed while keys cannot be renewed")
+    client.target._writer._sequence = SUITES[SUITE].record_limit - 4
+    with pytest.raises(ConnectionStateError):
+        client.target.send_data(b"that of the cipher is not")

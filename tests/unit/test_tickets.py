@@ -126,6 +126,16 @@ def test_the_cache_is_bounded_for_a_name_and_in_names() -> None:
     assert len(cache) == 4
 
 
+def test_tickets_can_be_discarded_wherever_they_are() -> None:
+    cache = SessionCache()
+    for number in range(3):
+        cache.put(_ticket(number))
+    cache.discard([_ticket(1), _ticket(7), _ticket(1, "elsewhere")])
+    assert len(cache) == 2
+    cache.discard([_ticket(0), _ticket(2)])
+    assert len(cache) == 0
+
+
 # -- its file --------------------------------------------------------------------------------------
 
 

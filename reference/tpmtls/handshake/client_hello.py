@@ -248,8 +248,6 @@ def _offered_groups(context: Context[ClientConfig]) -> tuple[NamedGroup, ...]:
 def _share_groups(context: Context[ClientConfig]) -> tuple[NamedGroup, ...]:
     """The groups to send shares for: as configured, or the first and its classical half."""
     groups, wanted = _offered_groups(context), context.config.key_shares
-    if not groups:
-        raise ConfigurationError("the backend has none of the groups that are configured")
     if wanted is not None:
         return tuple(group for group in wanted if group in groups)
     chosen = {groups[0], HYBRIDS.get(groups[0], groups[0])}
