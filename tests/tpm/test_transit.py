@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.tpm.conftest import loaded_sessions, transient
 from tests.tpm.fakes import command_code, response
 from tests.tpm.support import LEVEL_SETS, SCENARIOS, Ends, Pair, at_rest, client_config, ends
 from tests.tpm.test_ledger import Telling, found, listed
+from tests.unit.commands import tpmtls
 from tpmtls import open_backend
 from tpmtls.algorithms import SHA256
 from tpmtls.backends.base import Backend
@@ -59,6 +61,17 @@ GENERATOR = Point(
 )
 """A point on P-256: its generator."""
 HMAC_KEY = commands.load_hmac_key(KEY, Alg.SHA256)
+
+
+@pytest.fixture
+def tpm(tpm: Tpm) -> Iterator[Tpm]:
+    """Either TPM, without the sessions that other tests left in it; with none afterwards."""
+    with open_tpm(tpm.name) as beside:
+        for session in loaded_sessions(beside):
+            beside.run(commands.flush_context(session))
+        yield tpm
+        tpm.close()
+        assert loaded_sessions(beside) == []
 
 
 def hmac_in(tpm: Tpm) -> bytes:
@@ -415,6 +428,16 @@ def test_an_owner_with_a_password(libtpms: Tpm) -> None:
     libtpms.run(change)  # TPM2_HierarchyChangeAuth
     with pytest.raises(TpmAuthError, match="the owner hierarchy of the TPM has a password"):
         Transit(libtpms)
+
+
+def test_the_command_prints_the_name(tmp_path: Path, need_libtpms: None) -> None:
+    name = f"libtpms:{tmp_path / 'tpm'}"
+    printed = tpmtls("key", "salt-name", "--tcti", name)
+    assert (printed.status, printed.stderr) == (0, "")
+    with open_tpm(name) as tpm:
+        assert parse_salt_name(printed.stdout.decode().strip()) == salt_name(tpm)
+    refused = tpmtls("key", "salt-name", "--tcti", "libtpms:")
+    assert refused.status == 2
 
 
 # -- answers that were altered ---------------------------------------------------------------------

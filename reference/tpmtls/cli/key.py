@@ -61,6 +61,11 @@ sign. At least one name is needed."""
 _CERT: Final = """\
 Make a certificate that nobody vouches for, to try things out: the key signs its
 own. A peer accepts it with --ca FILE."""
+_SALT_NAME: Final = """\
+Print the Name of the key with which secrets are encrypted on their way to the TPM:
+the owner's storage key, the same until the TPM is cleared. Who can alter what passes
+between host and TPM could have a key of his own named here: run it where nobody can,
+such as when the machine is set up, and give the Name to --encrypt-bus."""
 
 
 # -- options ---------------------------------------------------------------------------------------
@@ -112,6 +117,9 @@ def add_arguments(parser: ArgumentParser) -> None:
             )
         part.add_argument("--out", metavar="FILE", help="where to; stdout without it")
         _add_general(part)
+    _add_general(
+        _part(parts, "salt-name", "print what --encrypt-bus can pin", _SALT_NAME, _salt_name)
+    )
     key_psk.add_arguments(
         _part(parts, "import-psk", key_psk.SUMMARY, key_psk.DESCRIPTION, key_psk.run)
     )
@@ -253,6 +261,15 @@ def write_private(path: str, octets: bytes, *, replace: bool) -> None:
         raise CommandError(f"--out: there is {scratch} already", USAGE) from None
     except OSError as error:
         raise CommandError(f"--out: cannot write {path}: {error.strerror}", USAGE) from None
+
+
+def _salt_name(arguments: Namespace) -> None:
+    from tpmtls.backends.tpm.opening import open_tpm
+    from tpmtls.backends.tpm.transit import salt_name
+
+    with open_tpm(arguments.tcti) as tpm:
+        refuse_ephemeral(tpm)
+        print(salt_name(tpm).hex())
 
 
 # -- csr, cert -------------------------------------------------------------------------------------
