@@ -201,6 +201,16 @@ def test_after_provisioning_nothing_lasting_crosses(
     }
 
 
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_on_an_encrypted_bus_nothing_crosses(libtpms: Tpm, role: str) -> None:
+    psk = in_tpm(libtpms)
+    backend, peer = TpmBackend(libtpms, {"hkdf"}, encrypt_bus=True), Telling()
+    with libtpms.device.recording() as recorder:
+        pair(ends(role, backend, peer), psk, tickets=0).complete().end()
+    assert found(recorder.exchanges, peer.secrets | constant_secrets(SHA256)) == {}
+    assert listed(backend.ledger) == {}
+
+
 def test_with_psk_ke_the_handshake_secret_is_always_the_same(libtpms: Tpm) -> None:
     """What the documentation warns of; with psk_dhe_ke it is of one connection."""
     psk = in_tpm(libtpms)
