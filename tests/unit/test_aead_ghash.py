@@ -18,12 +18,12 @@ SUBKEYS = {
     "all ones": b"\xff" * 16,
     "random": RANDOM.randbytes(16),
 }
-PIECE, TERMS = implementation._LANES, implementation._TERMS
+FOLD = implementation._FOLD_FROM
+PIECE, ROUND = implementation._PIECE // 16, implementation._ROUND // 16
 LENGTHS = [
-    *(0, 1, 2, 3, 25, 26, 27),
-    *(implementation._FOLD_FROM - 1, implementation._FOLD_FROM, implementation._FOLD_FROM + 1),
-    *(5 * PIECE, 5 * PIECE + 1, 6 * PIECE - 1, TERMS * PIECE - 1, TERMS * PIECE),
-    *(TERMS * PIECE + 1, (TERMS + 1) * PIECE + 3, (2 * TERMS - 1) * PIECE, 2 * TERMS * PIECE),
+    *(0, 1, 2, 3, PIECE - 1, PIECE, PIECE + 1, FOLD - 1, FOLD, FOLD + 1),
+    *(5 * PIECE, 5 * PIECE + 1, 6 * PIECE - 1, ROUND - 1, ROUND, ROUND + 1),
+    *(ROUND + PIECE + 3, 2 * ROUND - 1, 2 * ROUND, 2 * ROUND + 1, 3 * ROUND),
 ]
 """In blocks: around a piece, the shortest message that is folded, and what is added up at once."""
 
@@ -57,14 +57,18 @@ def test_definition(subkey: bytes, blocks: int) -> None:
 @pytest.mark.parametrize("blocks", LENGTHS)
 def test_ways_to_multiply_agree(subkey: bytes, blocks: int) -> None:
     data, h = RANDOM.randbytes(16 * blocks), int.from_bytes(subkey)
-    by_octets = implementation._by_octets(implementation._octet_multiples(h), data)
+    multiples = implementation._octet_multiples(h)
+    by_octets = implementation._by_octets(multiples, data)
     assert implementation._by_places(implementation._place_multiples(h), data) == by_octets
+    if blocks:
+        assert implementation._Fold(multiples)(data) == by_octets
     assert Ghash(subkey).digest(data) == by_octets.to_bytes(16)
 
 
 def test_sparse_messages_are_folded() -> None:
     ghash, subkey = Ghash(SUBKEYS["random"]), SUBKEYS["random"]
-    for place in (0, 25, 26, 77, 103, 119):
+    ghash.digest(bytes(16 * implementation._SMALL))
+    for place in (0, 15, 16, 67, 68, 118, 119):
         data = bytearray(16 * 120)
         data[16 * place] = 0x80  # one
         assert ghash.digest(bytes(data)) == expected(subkey, bytes(data))
@@ -76,14 +80,17 @@ def test_strings_are_padded_each() -> None:
     assert ghash.digest(b"one", b"four and a half.!", b"") == ghash.digest(padded)
 
 
-def test_larger_tables_change_nothing() -> None:
-    ghash, data = Ghash(SUBKEYS["random"]), RANDOM.randbytes(1600)
+@pytest.mark.parametrize(
+    ("blocks", "table"), [(FOLD - 1, "_place_multiples"), (FOLD, "_fold")], ids=["places", "fold"]
+)
+def test_larger_tables_change_nothing(blocks: int, table: str) -> None:
+    ghash, data = Ghash(SUBKEYS["random"]), RANDOM.randbytes(16 * blocks)
     digests = {ghash.digest(data) for _ in range(8)}
     assert digests == {expected(SUBKEYS["random"], data)}
-    assert "_place_multiples" in vars(ghash)
+    assert table in vars(ghash)
 
 
 def test_a_key_hardly_used_has_small_tables_only() -> None:
     ghash = Ghash(SUBKEYS["random"])
-    ghash.digest(bytes(600))
+    ghash.digest(bytes(16 * implementation._SMALL))
     assert not {"_place_multiples", "_fold"} & set(vars(ghash))

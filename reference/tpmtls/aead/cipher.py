@@ -104,32 +104,35 @@ class Counters:
         number = (int.from_bytes(counter, "big") + start) % 256**self.width
         return Counters(fixed + number.to_bytes(self.width, "big"), blocks, self.width)
 
-    def commands(self, size: int) -> Iterator[tuple[int, int]]:
-        """The run in parts of at most `size` blocks in which no counter wraps.
+    def stretches(self, size: int = 2**16) -> Iterator[tuple[int, int]]:
+        """The run in parts of at most `size` blocks, in which only the last two octets change.
 
         Gives the first block of each, as a number, and how many blocks it has.
         """
-        done = 0
-        while done < self.blocks:
-            start = self.part(done, 0).first
-            until_wrap = 256**self.width - int.from_bytes(start[-self.width :], "big")
-            count = min(size, self.blocks - done, until_wrap)
-            yield int.from_bytes(start, "big"), count
-            done += count
+        number, left, cycle = int.from_bytes(self.first, "big"), self.blocks, 256**self.width
+        while left > 0:
+            count = min(size, left, 2**16 - number % 2**16)
+            yield number, count
+            left -= count
+            number += count
+            if number % cycle == 0:
+                number -= cycle
 
 
-_BATCH: Final = 64
-_ONES: Final = sum(1 << 128 * place for place in range(_BATCH))
-_STEPS: Final = sum(place << 128 * (_BATCH - 1 - place) for place in range(_BATCH))
+_HIGH: Final = b"".join(bytes((octet,)) * 256 for octet in range(256))
+_LOW: Final = bytes(range(256)) * 256
+"""The last but one and the last octet of each number of 16 bits."""
 
 
 def counter_blocks(counters: Counters) -> bytes:
-    """The blocks of a run; one multiplication and one addition make 64: (n, n, …) + (0, 1, …)."""
+    """The blocks of a run."""
     made = []
-    for start, count in counters.commands(_BATCH):
-        unused = 128 * (_BATCH - count)
-        blocks = start * (_ONES >> unused) + (_STEPS >> unused)
-        made.append(blocks.to_bytes(BLOCK * count, "big"))
+    for number, count in counters.stretches():
+        low = number % 2**16
+        blocks = bytearray((number - low).to_bytes(BLOCK, "big") * count)
+        blocks[BLOCK - 2 :: BLOCK] = _HIGH[low : low + count]
+        blocks[BLOCK - 1 :: BLOCK] = _LOW[low : low + count]
+        made.append(blocks)
     return b"".join(made)
 
 
@@ -139,7 +142,7 @@ def keystream(cipher: BlockCipher, runs: Sequence[Counters]) -> bytes:
         return b"".join(
             cipher.ctr(start.to_bytes(BLOCK, "big"), bytes(BLOCK * count))
             for run in runs
-            for start, count in run.commands(cipher.max_command // BLOCK)
+            for start, count in run.stretches(cipher.max_command // BLOCK)
         )
     blocks = b"".join(map(counter_blocks, runs))
     return b"".join(map(cipher.encrypt_blocks, pieces(blocks, cipher.max_command)))

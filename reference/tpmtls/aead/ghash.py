@@ -7,12 +7,11 @@ multiplies by x. Two ways to multiply, neither of which looks at single bits of 
 enough the key has earned sixteen such tables, one for each octet's place, and a product is sixteen
 look-ups.
 
-*Many blocks at once*: `_Fold` takes the data in pieces of 26 blocks and adds them up, each
-multiplied by its power of H^26; 26 blocks are left for the first way. In a piece, Python's XOR and
-shift work on all blocks together. What is multiplied there is halves of blocks, so that a 127-bit
-product has the place of its block (Karatsuba: three products for four); and Σ c_j·P_j over several
-pieces P_j goes bit by bit of the constants c_j, for five pieces at once, by a table of the 32 sums
-of subsets of them (the method of the four Russians).
+*Many blocks at once*: `_Fold` takes the data in pieces of 52 blocks and adds them up, each
+multiplied by its power of H^52, so that one piece is left for the first way. Python's XOR and shift
+work on all blocks of a piece together; its even and its odd blocks are apart, so that a product has
+room beside each. Σ c_j·P_j over several P_j goes bit by bit of the constants c_j, for five P_j at
+once, by a table of the 32 sums of subsets of them (the method of the four Russians).
 
 Table look-ups take a time that depends on what is looked up, and nothing in Python is free of that.
 """
@@ -30,9 +29,9 @@ _ONE: Final = 1 << 127
 _POLYNOMIAL: Final = 0xE1 << 120
 """x^128 reduced: 1 + x + x² + x⁷."""
 
-_TABLES_AFTER: Final = 200
-"""Blocks that Shoup's method may hash before the larger tables are worth making."""
-_FOLD_FROM: Final = 104
+_SMALL: Final = 250
+"""Blocks that a key has hashed before tables larger than those of Shoup's method are made."""
+_FOLD_FROM: Final = 96
 """Blocks from which on a message is folded."""
 
 
@@ -47,12 +46,15 @@ class Ghash:
     def digest(self, *strings: bytes) -> bytes:
         """GHASH of strings, each padded with zeros to whole blocks."""
         padded = b"".join(part for text in strings for part in (text, bytes(-len(text) % BLOCK)))
-        if len(padded) >= BLOCK * _FOLD_FROM:
-            padded = self._fold(padded)
-        self._hashed += len(padded) // BLOCK
-        if self._hashed > _TABLES_AFTER:
-            return _by_places(self._place_multiples, padded).to_bytes(BLOCK, "big")
-        return _by_octets(self._octet_multiples, padded).to_bytes(BLOCK, "big")
+        blocks = len(padded) // BLOCK
+        self._hashed += blocks
+        if self._hashed <= _SMALL:
+            total = _by_octets(self._octet_multiples, padded)
+        elif blocks < _FOLD_FROM:
+            total = _by_places(self._place_multiples, padded)
+        else:
+            total = self._fold(padded)
+        return total.to_bytes(BLOCK, "big")
 
     @cached_property
     def _place_multiples(self) -> list[list[int]]:
@@ -60,7 +62,7 @@ class Ghash:
 
     @cached_property
     def _fold(self) -> _Fold:
-        return _Fold(self._h)
+        return _Fold(self._octet_multiples)
 
 
 # -- block by block --------------------------------------------------------------------------------
@@ -133,83 +135,89 @@ def _by_places(multiples: list[list[int]], data: bytes) -> int:
 # -- many blocks at once ---------------------------------------------------------------------------
 
 _LANES: Final = 26
-"""Blocks in a piece: more make the rest longer that goes block by block, fewer make each of
-Python's operations do less. A full record, its header and the lengths are forty pieces."""
-_PIECE: Final = BLOCK * _LANES
-_TERMS: Final = 40
-"""Pieces added up at once."""
+"""Even (or odd) blocks in a piece. More leave more for Horner's rule at the end, and numbers that
+malloc is slower with; fewer make each operation of Python's do less."""
+_SLOT: Final = 2 * BLOCK
+_PIECE: Final = _SLOT * _LANES
+_ROUND: Final = 20 * _PIECE
+"""What is added up at once: a full record, its header and the lengths."""
 _GROUP: Final = 5
-"""Pieces in one table of sums of subsets."""
+"""Numbers in one table of sums of subsets."""
 
-_EACH: Final = sum(1 << 128 * lane for lane in range(_LANES))
-"""The last bit of each block."""
-_BACKS: Final = _EACH * (2**64 - 1)
-"""The back half of each block: x^64 and up."""
+_EACH: Final = sum(1 << 256 * lane for lane in range(_LANES))
+"""The last bit of each slot."""
+_EVENS: Final = _EACH * (2**128 - 1)
+"""The blocks that a slot has at its end: the last one, the one before the last but one, …"""
 
 
 class _Fold:
-    """Adds up the pieces of a message, each times the power of H that its place asks for."""
+    """GHASH of long messages, given the octet multiples of H."""
 
-    def __init__(self, h: int) -> None:
-        def block(value: int) -> bytes:
-            return value.to_bytes(BLOCK, "big")
+    def __init__(self, multiples: list[int]) -> None:
+        def times_h(value: int) -> int:
+            return _by_octets(multiples, value.to_bytes(BLOCK, "big"))
 
         # Horner's rule on 1, 0, 0, … makes a power of H.
-        step = _by_octets(_octet_multiples(h), block(_ONE) + bytes(_PIECE - BLOCK))
-        multiples, powers = _octet_multiples(step), [_ONE]
-        while len(powers) < _TERMS:
-            powers.append(_by_octets(multiples, block(powers[-1])))
-        fronts, backs = [power >> 64 for power in powers], [power & 2**64 - 1 for power in powers]
-        self._fronts, self._backs = _selections(fronts), _selections(backs)
-        self._sums = _selections(list(map(xor, fronts, backs)))
+        one = _ONE.to_bytes(BLOCK, "big")
+        step = _octet_multiples(_by_octets(multiples, one + bytes(_PIECE - BLOCK)))
+        powers = [_ONE]
+        for _ in range(_ROUND // _PIECE):
+            powers.append(_by_octets(step, powers[-1].to_bytes(BLOCK, "big")))
+        constants = [constant for power in powers for constant in (power, times_h(power))]
+        self._selections = _selections(constants)
+        self._multiples = multiples
+        self._square_multiples = _place_multiples(times_h(times_h(_ONE)))
 
-    def __call__(self, data: bytes) -> bytes:
-        """A message of one piece, from whole blocks, that has the same GHASH."""
-        first = len(data) % _PIECE or _PIECE
-        parts = [int.from_bytes(data[:first], "big")]
-        parts += [int.from_bytes(piece, "big") for piece in pieces(data[first:], _PIECE)]
-        while len(parts) > 1:
-            # the first round takes so many that all later ones are full
-            count = (len(parts) - 2) % (_TERMS - 1) + 2
-            parts[:count] = [self._add_up(parts[count - 1 :: -1])]
-        return parts[0].to_bytes(_PIECE, "big")
+    def __call__(self, data: bytes) -> int:
+        """GHASH of whole blocks; zeros in front change nothing."""
+        data = bytes(-len(data) % _PIECE) + data
+        start, end = 0, len(data) % _ROUND or _ROUND
+        total: list[int] = []
+        while start < len(data):
+            numbers = [int.from_bytes(piece, "big") for piece in pieces(data[start:end], _PIECE)]
+            # from the last block on, as the constants are; what was added up so far is in front
+            terms = [term for n in reversed(numbers) for term in (n & _EVENS, n >> 128 & _EVENS)]
+            total = [self._add_up(terms + total)]
+            start, end = end, end + _ROUND
+        return self._horner(total[0].to_bytes(_PIECE, "big"))
 
-    def _add_up(self, parts: Sequence[int]) -> int:
-        """Σ H^26^j · parts[j], in each lane, by Karatsuba's method."""
-        parts = [*parts, *[0] * (-len(parts) % _GROUP)]
-        fronts = [part >> 64 & _BACKS for part in parts]
-        backs = [part & _BACKS for part in parts]
-        front = _scaled_sum(fronts, self._fronts)
-        back = _scaled_sum(backs, self._backs)
-        middle = _scaled_sum(list(map(xor, fronts, backs)), self._sums) ^ front ^ back
-        return _reduce(front ^ (middle >> 64 & _BACKS), back ^ (middle & _BACKS) << 64)
+    def _add_up(self, terms: list[int]) -> int:
+        """Σ c_j · terms[j] in each slot, c_j being 1, H, H^52, H^53, H^104, …"""
+        terms += [0] * (-len(terms) % _GROUP)
+        groups = [terms[start : start + _GROUP] for start in range(0, len(terms), _GROUP)]
+        chosen = [
+            select(_sums(group))
+            for select, group in zip(self._selections, groups, strict=False)  # a short message
+        ]
+        total = 0
+        for term in reduce(lambda one, other: map(xor, one, other), chosen):
+            total = total << 1 ^ term
+        return _reduce(total)
+
+    def _horner(self, slots: bytes) -> int:
+        """GHASH of one block in each slot: all but the last are a square of H apart."""
+        blocks = b"".join(slot[BLOCK:] for slot in pieces(slots, _SLOT))
+        before = _by_places(self._square_multiples, blocks[:-BLOCK])
+        last = before ^ int.from_bytes(blocks[-BLOCK:], "big")
+        return _by_octets(self._multiples, last.to_bytes(BLOCK, "big"))
 
 
 def _selections(constants: Sequence[int]) -> list[itemgetter[Any]]:
-    """For each group of 64-bit constants: bit by bit, x^0 first, the sum of those that have it."""
-    ones = int.from_bytes(b"\1" * 64, "big")
-    spread = [int.from_bytes(format(c, "064b").encode(), "big") & ones for c in constants]
+    """For each group of constants: bit by bit, x^0 first, the sum of those that have it."""
+    ones = int.from_bytes(b"\1" * 128, "big")
+    spread = [int.from_bytes(format(c, "0128b").encode(), "big") & ones for c in constants]
+    groups = [spread[start : start + _GROUP] for start in range(0, len(spread), _GROUP)]
     return [
-        itemgetter(
-            *sum(bits << at for at, bits in enumerate(spread[start : start + _GROUP])).to_bytes(64)
-        )
-        for start in range(0, len(spread), _GROUP)
+        itemgetter(*sum(bits << place for place, bits in enumerate(group)).to_bytes(128, "big"))
+        for group in groups
     ]
 
 
-def _scaled_sum(parts: Sequence[int], selections: Sequence[itemgetter[Any]]) -> int:
-    """Σ c_j · parts[j], as blocks; 64-bit c_j by their selections, 64-bit values in the parts."""
-    groups = [parts[start : start + _GROUP] for start in range(0, len(parts), _GROUP)]
-    chosen = [select(_sums(group)) for group, select in zip(groups, selections, strict=False)]
-    total = 0
-    for term in reduce(lambda one, other: map(xor, one, other), chosen):
-        total = total << 1 ^ term
-    return total << 1
-
-
-def _reduce(blocks: int, above: int) -> int:
-    """blocks + x^128 · above, in each lane; `above` is of degree 126 at most."""
-    # What the products by x² and x⁷ push out is x^128 and up once more.
+def _reduce(products: int) -> int:
+    """Each slot's product, whose bit b stands for x^(254 - b), as a block."""
+    products <<= 1
+    above = products & _EVENS
+    # The products by x² and x⁷ push out what is x^128 and up once more.
     above ^= (above & 0x02 * _EACH) << 126 ^ (above & 0x7E * _EACH) << 121
     shifted = (above >> count & _EACH * (2 ** (128 - count) - 1) for count in (1, 2, 7))
-    return reduce(xor, shifted, blocks ^ above)
+    return reduce(xor, shifted, products >> 128 & _EVENS ^ above)
