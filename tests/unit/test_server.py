@@ -10,7 +10,7 @@ import pytest
 from tests.unit.misbehaviour import Case
 from tests.unit.scripted import SUITE, adding, changing, dropping
 from tests.unit.scripted_client import OfferedKey, ScriptedClient
-from tests.unit.support import assert_dead, server_config
+from tests.unit.support import assert_dead, client_config, server_config, split_records
 from tpmtls.algorithms import SUITES
 from tpmtls.codepoints import (
     AlertDescription,
@@ -22,7 +22,7 @@ from tpmtls.codepoints import (
     PskKeyExchangeMode,
 )
 from tpmtls.config import ExternalPsk
-from tpmtls.connection import ServerConnection
+from tpmtls.connection import ClientConnection, ServerConnection
 from tpmtls.handshake.post_handshake import ServerConnected
 from tpmtls.violations import ConnectionStateError, PeerAlert
 from tpmtls.violations import Violation as V
@@ -32,6 +32,7 @@ from tpmtls.wire.extensions import (
     Extensions,
     KeyShareClientHello,
     KeyShareEntry,
+    KeyShareServerHello,
     OfferedPsks,
     Padding,
     PostHandshakeAuth,
@@ -40,7 +41,7 @@ from tpmtls.wire.extensions import (
     SupportedGroups,
     UnknownExtension,
 )
-from tpmtls.wire.messages import ClientHello
+from tpmtls.wire.messages import ClientHello, ServerHello, decode_message
 
 G, TYPE = NamedGroup, ExtensionType
 KEY = OfferedKey(b"the identity", bytes(range(32)))
@@ -169,6 +170,21 @@ def test_the_server_hello_holds_what_it_must_and_no_more() -> None:
     kinds = [body.extension_type for body in answer.extensions]
     assert kinds == [TYPE.supported_versions, TYPE.key_share]
     assert client.parameters.extensions.types == {TYPE.server_name}
+
+
+@pytest.mark.req("4.3.8-12", "4.3.8-13", "4.2.3-5")
+def test_the_same_client_hello_gets_another_share_and_another_random_each_time() -> None:
+    hello = ClientConnection(client_config()).data_to_send()
+    answers = []
+    for _ in range(3):
+        server = ServerConnection(server_config())
+        server.receive_data(hello)
+        answer = decode_message(split_records(server.data_to_send())[0][1])
+        assert isinstance(answer, ServerHello)
+        share = answer.extensions.get(KeyShareServerHello)
+        assert share is not None
+        answers.append((answer.random, share.server_share.key_exchange))
+    assert len({random for random, _ in answers}) == len({share for _, share in answers}) == 3
 
 
 @pytest.mark.req("4.5.3-3", "2-2")
