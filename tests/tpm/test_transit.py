@@ -13,8 +13,10 @@ import pytest
 from tests.tpm.conftest import loaded_sessions, transient
 from tests.tpm.fakes import command_code, response
 from tests.tpm.support import LEVEL_SETS, SCENARIOS, Ends, Pair, at_rest, client_config, ends
+from tests.tpm.swtpm import Swtpm
 from tests.tpm.test_ledger import Telling, found, listed
-from tests.unit.commands import tpmtls
+from tests.unit.commands import serving, tpmtls
+from tests.unit.support import pki
 from tpmtls import open_backend
 from tpmtls.algorithms import SHA256
 from tpmtls.backends.base import Backend
@@ -43,6 +45,7 @@ from tpmtls.backends.tpm.transit import (
     parse_salt_name,
     salt_name,
 )
+from tpmtls.cli.exits import SUCCESS, USAGE
 from tpmtls.codepoints import CipherSuite
 from tpmtls.violations import (
     ConfigurationError,
@@ -651,3 +654,42 @@ def test_nothing_is_told_by_repr(libtpms: Tpm) -> None:
         told = f"{session!r}{session}{libtpms!r}{key!r}"
     assert session._key.hex() not in told
     assert repr(session._key) not in told
+
+
+# -- the commands ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_serve_and_connect(shared_swtpm: Swtpm, beside_swtpm: Tpm, pinned: bool) -> None:
+    made, before = pki().server(), loaded_sessions(beside_swtpm)
+    options = ["--backend", "tpm", "--tcti", shared_swtpm.tcti, "--encrypt-bus"]
+    options += [salt_name(beside_swtpm).hex()] * pinned
+    with serving("--cert", made.chain, "--key", made.key, *options) as served:
+        outcome = tpmtls(
+            *("connect", f"localhost:{served.port}", "--ca", pki().ca, *options),
+            stdin=b"to and fro",
+        )
+        assert (outcome.status, outcome.stdout) == (SUCCESS, b"to and fro"), outcome.stderr
+        served.end()
+    assert loaded_sessions(beside_swtpm) == before
+
+
+@pytest.fixture
+def beside_swtpm(shared_swtpm: Swtpm) -> Iterator[Tpm]:
+    with open_tpm(shared_swtpm.tcti) as other:
+        yield other
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--backend", "tpm", "--encrypt-bus", "000b" + "00" * 32), "not have the expected Name"),
+        (("--backend", "tpm", "--encrypt-bus", "localhost:1"), "'localhost:1': that is no Name"),
+        (("--encrypt-bus",), "--encrypt-bus needs --backend tpm"),
+    ],
+)
+@pytest.mark.usefixtures("need_libtpms")
+def test_what_is_wrong_is_said_at_once(options: tuple[str, ...], says: str) -> None:
+    outcome = tpmtls("connect", "localhost:1", "--insecure", "--tcti", "libtpms:", *options)
+    assert outcome.status == USAGE
+    assert says in outcome.stderr

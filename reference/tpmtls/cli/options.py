@@ -214,8 +214,20 @@ def levels(text: str) -> tuple[str, ...]:
     return chosen
 
 
+def salt_name(text: str) -> str:
+    """The Name that --encrypt-bus pins."""
+    from tpmtls.backends.tpm.transit import parse_salt_name
+    from tpmtls.violations import ConfigurationError
+
+    try:
+        parse_salt_name(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    return text
+
+
 def add_backend(parser: argparse.ArgumentParser) -> None:
-    """--backend, --tcti and --protect."""
+    """--backend, --tcti, --protect and --encrypt-bus."""
     group = parser.add_argument_group("who holds the secrets", _PROTECTION)
     group.add_argument(
         "--backend",
@@ -228,6 +240,17 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         type=levels,
         help=f"with --backend tpm: of {', '.join(LEVELS)}; by default all that the TPM can do",
+    )
+    group.add_argument(
+        "--encrypt-bus",
+        metavar="NAME",
+        nargs="?",
+        const=True,
+        default=False,
+        type=salt_name,
+        help="with --backend tpm: encrypt secrets between host and TPM, against those who read the"
+        " bus; with the NAME that `tpmtls key salt-name` prints, against those who alter it, too."
+        " Without NAME put it last",
     )
     add_tcti(group)
 

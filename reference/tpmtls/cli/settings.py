@@ -78,15 +78,22 @@ def server_config(arguments: Namespace) -> ServerConfig:
 
 
 def backend(arguments: Namespace, config: Config) -> Backend:
-    """What --backend and --protect mean; the caller closes it."""
+    """What --backend, --protect and --encrypt-bus mean; the caller closes it."""
     if arguments.backend == "software":
         if arguments.protect is not None:
             raise CommandError("--protect needs --backend tpm", USAGE)
+        if arguments.encrypt_bus is not False:
+            raise CommandError("--encrypt-bus needs --backend tpm", USAGE)
         software = open_backend("software")
         _try_psks(config, software)
         return software
     try:
-        found = open_backend("tpm", tcti=arguments.tcti, protect=arguments.protect)
+        found = open_backend(
+            "tpm",
+            tcti=arguments.tcti,
+            protect=arguments.protect,
+            encrypt_bus=arguments.encrypt_bus,
+        )
     except (TpmUnavailable, TpmBusy) as error:
         raise CommandError(f"--backend tpm: {error}", NOTHING_THERE) from None
     except TpmError as error:
