@@ -112,6 +112,18 @@ def test_ticket_keys_open_no_session_without_the_tpm(strangers: list[TpmBackend]
         pair.end()
 
 
+@each_level
+def test_nor_without_a_tpm(libtpms: Tpm, levels: frozenset[str]) -> None:
+    """A session file or a ticket of a TPM is as good as none to the software backend."""
+    backend = TpmBackend(libtpms, levels)
+    for before in Ends(backend, None), Ends(None, backend):
+        client, server = sessions()
+        Pair(before, client, server).complete().end()
+        pair = Pair(Ends(None, None), client, server).complete()
+        assert pair.info.psk is None
+        pair.end()
+
+
 @pytest.mark.parametrize(
     ("code", "expected"),
     [

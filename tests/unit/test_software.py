@@ -17,7 +17,7 @@ from tpmtls.backends.base import Backend, KeyShare, Secret, hkdf_label, per_reco
 from tpmtls.backends.ledger import Crossing
 from tpmtls.backends.software import CURVES, SoftwareBackend, SoftwareSecret
 from tpmtls.codepoints import CipherSuite, NamedGroup
-from tpmtls.violations import BackendError, PeerViolation, Violation
+from tpmtls.violations import BackendError, PeerViolation, StoredSecretError, Violation
 from vectors.vectorlib import kdf
 from vectors.vectorlib.library import TRACES, load_trace
 
@@ -476,19 +476,20 @@ def test_an_external_psk(backend: SoftwareBackend) -> None:
 
 
 def test_wrap_and_unwrap(backend: SoftwareBackend) -> None:
-    blob = backend.wrap(secret(b"resumption"))
+    blob = backend.wrap(secret(bytes(range(32))))
     psk = SoftwareBackend().unwrap(blob, "PSK", SHA256)
-    assert octets(backend, psk) == b"resumption"
+    assert octets(backend, psk) == bytes(range(32))
     assert (psk.name, psk.hash) == ("PSK", SHA256)
-    with pytest.raises(BackendError, match="empty"):
-        backend.unwrap(b"", "PSK", SHA256)
+    for foreign in b"", b"\x01" + blob:
+        with pytest.raises(StoredSecretError, match="not of this backend"):
+            backend.unwrap(foreign, "PSK", SHA256)
 
 
 def test_every_way_in_and_out_is_recorded(backend: SoftwareBackend) -> None:
     backend.reveal(secret(b"1"), "key log")
     backend.reveal(secret(b"2"), "key log")
     backend.wrap(secret(b"3"))
-    backend.unwrap(b"4", "PSK", SHA256)
+    backend.unwrap(bytes(32), "PSK", SHA256)
     assert dict(backend.ledger) == {
         Crossing("a secret", "protocol", "out", "reveal: key log"): 2,
         Crossing("a secret", "protocol", "out", "wrap"): 1,

@@ -280,8 +280,8 @@ class SoftwareBackend(Backend):
         return blob
 
     def unwrap(self, blob: bytes, name: str, algorithm: HashAlgorithm) -> Secret:
-        if not blob:
-            raise StoredSecretError("a stored secret is empty")
+        if not 0 < len(blob) <= algorithm.digest_size:  # what a TPM wrapped is longer
+            raise StoredSecretError("a stored secret is not of this backend")
         self._record(name, "in", "unwrap")
         return SoftwareSecret(name, blob, algorithm)
 
