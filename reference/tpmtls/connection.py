@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from traceback import clear_frames
 from typing import Any, Final
 
 from tpmtls.backends.base import Backend, Secret
@@ -361,10 +362,12 @@ class Connection:
         try:
             if error.alert is not None and not self.closed:
                 self._alert(error.alert)
-        except TlsError as unsent:  # a backend that fails cannot seal the alert that says so
+        except Exception as unsent:  # noqa: BLE001 - what failed may be what would seal the alert
             logger.debug("alert not sent: %s", unsent)
         finally:
             self.forget()
+            # a step that failed half-way had secrets in hand, which the error would keep alive
+            clear_frames(error.__traceback__)
 
     def forget(self) -> None:
         """Destroy every secret that the connection still holds; it is of no use after that.

@@ -21,7 +21,7 @@ from tpmtls.backends.tpm.device import Device
 from tpmtls.backends.tpm.frames import Authorization, Command, Created, Creation, Entity
 from tpmtls.backends.tpm.responses import SLOTS, TpmResponseError
 from tpmtls.backends.tpm.tcti import SwtpmTransport
-from tpmtls.violations import TpmError, TpmUnavailable
+from tpmtls.violations import TpmBusy, TpmError, TpmUnavailable
 
 T = TypeVar("T")
 _AWAY: Final = 0
@@ -100,6 +100,7 @@ class ObjectTable:
         self.slots = slots
         self.dropped: deque[tuple[int, Owner]] = deque()
         self._device = device
+        self._unflushed: list[int] = []
         self._loaded: OrderedDict[int, ref[TpmObject]] = OrderedDict()
         if isinstance(device.transport, SwtpmTransport):
             device.transport.leaving = self.evict_all
@@ -140,6 +141,10 @@ class ObjectTable:
         """Have the objects among `entities` loaded, as the most recently used."""
         if self.dropped:
             self._flush_dropped()
+        if self._unflushed:
+            unflushed, self._unflushed = self._unflushed, []
+            for handle in unflushed:
+                self._flush(handle)
         for entity in entities:
             if isinstance(entity, TpmObject):
                 if entity.handle > _AWAY:
@@ -229,8 +234,14 @@ class ObjectTable:
 
     def _remove(self, handle: int) -> None:
         del self._loaded[handle]
+        self._flush(handle)
+
+    def _flush(self, handle: int) -> None:
+        """Flush a handle now, or with the next command where the TPM is too busy."""
         try:
             self._device.execute(commands.flush_context(handle))
+        except TpmBusy:
+            self._unflushed.append(handle)
         except TpmResponseError as failure:
             if failure.code not in (ResponseCode.HANDLE, ResponseCode.VALUE):
                 raise  # those two: somebody else flushed it, or reset the TPM
