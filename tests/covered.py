@@ -1,7 +1,8 @@
 """Fail when too few branches, or too few lines, were covered.
 
 `coverage report --fail-under` mixes both in one figure, which hides the branches: there are fewer
-of them. This reads the report that `--cov-report=json` leaves.
+of them. This reads the report that `--cov-report=json` leaves, and can judge a part of its files:
+those that match one of the patterns of `--only`, or those that match none of `--except`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
+
+KEYS = ("covered_lines", "num_statements", "covered_branches", "num_branches")
+
+
+def _matches(name: str, patterns: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns.split(","))
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("report", type=Path)
     parser.add_argument("--at-least", type=float, required=True, metavar="PERCENT")
+    parser.add_argument("--only", default="*", metavar="PATTERNS", help="separated by commas")
+    parser.add_argument("--except", default="", dest="other", metavar="PATTERNS")
     parser.add_argument("selection", nargs="*", help="what was asked of pytest, if not everything")
     options, unknown = parser.parse_known_args(arguments)
     if options.selection or unknown:
@@ -24,7 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.report.exists():
         print(f"coverage: {options.report} is not there: no test ran, or none imported the package")
         return 1
-    totals = json.loads(options.report.read_text())["totals"]
+    files: dict[str, Any] = json.loads(options.report.read_text())["files"]
+    totals: Counter[str] = Counter()
+    for name, figures in files.items():
+        if _matches(name, options.only) and not _matches(name, options.other):
+            totals.update({key: figures["summary"][key] for key in KEYS})
     short = False
     for what, covered, number in (
         ("lines", totals["covered_lines"], totals["num_statements"]),

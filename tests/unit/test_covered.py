@@ -13,13 +13,20 @@ from tests import covered
 @pytest.fixture
 def report(tmp_path: Path) -> Path:
     path = tmp_path / "coverage.json"
-    totals = {
-        "covered_lines": 990,
-        "num_statements": 1000,
+    whole = {
+        "covered_lines": 890,
+        "num_statements": 900,
         "covered_branches": 94,
         "num_branches": 100,
     }
-    path.write_text(json.dumps({"totals": totals}))
+    branchless = {
+        "covered_lines": 100,
+        "num_statements": 100,
+        "covered_branches": 0,
+        "num_branches": 0,
+    }
+    files = {"a/whole.py": {"summary": whole}, "b/branchless.py": {"summary": branchless}}
+    path.write_text(json.dumps({"files": files}))
     return path
 
 
@@ -40,3 +47,11 @@ def test_a_part_of_the_tests_is_not_judged(report: Path) -> None:
 def test_no_report_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert covered.main([str(tmp_path / "coverage.json"), "--at-least", "95"]) == 1
     assert "is not there" in capsys.readouterr().out
+
+
+def test_a_part_of_the_files_is_judged(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [str(report), "--at-least", "95"]
+    assert covered.main([*command, "--only", "b/*,c/*"]) == 0
+    assert "100 of 100 lines: 100.0 %\n" in capsys.readouterr().out
+    assert covered.main([*command, "--except", "a/*"]) == 0
+    assert covered.main([*command, "--except", "b/*"]) == 1
