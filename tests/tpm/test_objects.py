@@ -16,7 +16,7 @@ import pytest
 from tests.tpm.conftest import transient
 from tests.tpm.fakes import Restricted, Scripted, command_code, response
 from tests.tpm.swtpm import Swtpm
-from tpmtls.backends.tpm import commands
+from tpmtls.backends.tpm import commands, tcti
 from tpmtls.backends.tpm.constants import Alg, CommandCode, Curve, ResponseCode
 from tpmtls.backends.tpm.device import Device, Patience
 from tpmtls.backends.tpm.frames import Command
@@ -27,6 +27,13 @@ from tpmtls.backends.tpm.tcti import open_transport
 from tpmtls.violations import TpmBusy, TpmError, TpmUnavailable
 
 KEY = commands.load_hmac_key(b"secret", Alg.SHA256)
+
+
+@pytest.fixture(autouse=True)
+def long_tenure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a test may pause for longer than a swtpm's slots are kept from others."""
+    if "tpm" in request.fixturenames:
+        monkeypatch.setattr(tcti, "_TENURE", 60.0)
 
 
 def use(tpm: Tpm, key: TpmObject) -> bytes:
