@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-import tpmtls.connection
+import tpmtls.connection.base
 from tests.unit.misbehaviour import refused
 from tests.unit.scripted import SUITE, ScriptedPeer
 from tests.unit.scripted_client import OfferedKey, ScriptedClient
@@ -117,7 +117,7 @@ def test_every_edge_is_taken_by_some_handshake(monkeypatch: pytest.MonkeyPatch) 
         taken[id(table)].add((state.name, message.msg_type.name, step.state.name))
         return step
 
-    monkeypatch.setattr(tpmtls.connection, "advance", watch)
+    monkeypatch.setattr(tpmtls.connection.base, "advance", watch)
     clients: list[dict[str, Any]] = [{}, {"credentials": (client_credential(),)}]
     asks = {"client_trust": trust(), "request_client_certificate": True}
     for client in clients:

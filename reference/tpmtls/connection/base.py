@@ -1,9 +1,4 @@
-"""The sans-IO connection: octets from the peer in, events and octets for the peer out.
-
-connection.receive_data(octets)         # may raise TlsError; an alert is then ready to be sent
-for event in connection.events(): ...
-transport.write(connection.data_to_send())
-"""
+"""What both ends share: records to messages, messages to steps, steps to actions."""
 
 from __future__ import annotations
 
@@ -16,7 +11,7 @@ from typing import Any, Final
 from tpmtls.backends.base import Backend, Secret
 from tpmtls.backends.software import SoftwareBackend
 from tpmtls.codepoints import AlertDescription, AlertLevel, ContentType, ProtocolVersion
-from tpmtls.config import ClientConfig, Config, ServerConfig
+from tpmtls.config import Config
 from tpmtls.events import (
     ApplicationData,
     ConnectionClosed,
@@ -24,13 +19,10 @@ from tpmtls.events import (
     Event,
     HandshakeCanceled,
     HandshakeCompleted,
-    TicketReceived,
 )
-from tpmtls.handshake import client, client_key_exchange, client_states, server, server_states
 from tpmtls.handshake.machine import (
     AcceptChangeCipherSpec,
     Action,
-    Context,
     Emit,
     LimitRecords,
     ProvideExporter,
@@ -46,13 +38,9 @@ from tpmtls.handshake.machine import (
     destroy_in,
 )
 from tpmtls.handshake.post_handshake import (
-    MAX_PENDING_REQUESTS,
-    ServerConnected,
     connected_in,
     embed,
-    request_certificate,
     send_key_update,
-    send_ticket,
 )
 from tpmtls.key_schedule import export
 from tpmtls.record import (
@@ -63,7 +51,6 @@ from tpmtls.record import (
     RecordReader,
     RecordWriter,
 )
-from tpmtls.tickets import SessionTicket
 from tpmtls.violations import (
     BackendError,
     ConnectionStateError,
@@ -78,10 +65,8 @@ from tpmtls.wire.messages import Alert, decode_message
 logger = logging.getLogger("tpmtls")
 
 _CLOSURE_ALERTS: Final = (AlertDescription.close_notify, AlertDescription.user_canceled)
-_KEY_UPDATE_MARGIN: Final = 4
+KEY_UPDATE_MARGIN: Final = 4
 """Records kept back under a key for the KeyUpdate that replaces it, and for alerts."""
-MAX_TICKETS_REMEMBERED: Final = 256
-"""Tickets, the latest, that are discarded if the connection that they came over fails."""
 
 
 class Connection:
@@ -339,11 +324,11 @@ class Connection:
         """Start a KeyUpdate where the current key is near its limit (RFC 9846 §5.5)."""
         # req: 5.3-2 5.5-1
         left = self._writer.records_left(self.config.max_records_per_key)
-        if left > _KEY_UPDATE_MARGIN:
+        if left > KEY_UPDATE_MARGIN:
             return
         if connected_in(self._state) is not None:
             self.update_keys()
-        if self._writer.records_left(None) <= _KEY_UPDATE_MARGIN:
+        if self._writer.records_left(None) <= KEY_UPDATE_MARGIN:
             raise ConnectionStateError("the key is used up and cannot be renewed: close")
 
     # -- the end -----------------------------------------------------------------------------------
@@ -398,113 +383,3 @@ class Connection:
         if not valid:
             raise ConnectionStateError("label or length is out of range for an exporter")
         return export(self.backend, secret, label.encode("ascii"), context, length)
-
-
-class ClientConnection(Connection):
-    """The client's end. Its ClientHello is in `data_to_send` from the start.
-
-    `early_data=True` offers 0-RTT; ConfigurationError where no ticket or PSK permits it.
-    """
-
-    _table = client.CLIENT
-
-    def __init__(
-        self, config: ClientConfig, backend: Backend | None = None, *, early_data: bool = False
-    ) -> None:
-        super().__init__(config, backend)
-        step = client_key_exchange.start(Context(config, self.backend), early_data=early_data)
-        self._early_data_sent = 0
-        self._cache = config.session_cache
-        self._tickets: deque[SessionTicket] = deque(maxlen=MAX_TICKETS_REMEMBERED)
-        self._take(step)
-
-    def _perform(self, action: Action) -> None:
-        super()._perform(action)
-        if isinstance(action, Emit) and isinstance(action.event, TicketReceived):
-            self._tickets.append(action.event.ticket)
-
-    def _fail(self, error: TlsError) -> None:
-        # req: 6-5
-        super()._fail(error)
-        if self._cache is not None and (error.alert is not None or isinstance(error, PeerAlert)):
-            self._cache.discard(self._tickets)
-
-    @property
-    def early_data_limit(self) -> int:
-        """Octets of 0-RTT data that may still be sent."""
-        if self.closed or self._writer.epoch is not Epoch.EARLY:
-            return 0
-        state = self._state
-        if isinstance(state, client_states.WaitServerHello):
-            psks = state.offer.psks
-        elif isinstance(state, client_states.AfterServerHello):
-            psks = state.negotiated.offer.psks
-        else:
-            return 0
-        return psks[0].max_early_data - self._early_data_sent
-
-    @property
-    def early_data_accepted(self) -> bool | None:
-        """The server's decision; None while it is open, or where none was offered."""
-        if self.info is not None:
-            return self.info.early_data_accepted
-        state = self._state
-        negotiated = state.negotiated if isinstance(state, client_states.AfterServerHello) else None
-        return None if negotiated is None else negotiated.accepted_early_data
-
-    def send_early_data(self, data: bytes) -> None:
-        """Send 0-RTT data, which an attacker can replay; raises ConnectionStateError past the
-        limits of ticket and key. What the server rejects is not sent again.
-        """
-        # req: 4.3.10-15 5.5-2
-        if len(data) > self.early_data_limit:
-            raise self._failure or ConnectionStateError(
-                f"early data is limited to {self.early_data_limit} more octets now"
-            )
-        records = -(-len(data) // self._writer.fragment_size)
-        left = self._writer.records_left(self.config.max_records_per_key) - _KEY_UPDATE_MARGIN
-        if records > left:
-            raise ConnectionStateError("the key of early data is used up and cannot be renewed")
-        self._early_data_sent += len(data)
-        if data:
-            self._renew_keys()
-            self._write(ContentType.application_data, data)
-
-
-class ServerConnection(Connection):
-    """The server's end."""
-
-    _table = server.SERVER
-
-    def __init__(self, config: ServerConfig, backend: Backend | None = None) -> None:
-        # req: 5.1-21
-        super().__init__(config, backend)
-        self._writer.unprotected_version = ProtocolVersion.TLS_1_2
-        self._reader.accepts_early_alerts = True
-        self._state = server_states.WaitClientHello(Context(config, self.backend))
-
-    def request_client_certificate(self) -> None:
-        """Ask the client to authenticate now (RFC 9846 §4.7.2).
-
-        Raises ConnectionStateError where the client did not say that it is willing.
-        """
-        # req: 4.3.6-1
-        self._act("request a certificate", _request_certificate)
-
-    def send_tickets(self, count: int = 1) -> None:
-        """Send so many more session tickets; none where the client could not use them."""
-        for _ in range(count):
-            self._act("send a ticket", lambda state: Step(*send_ticket(state)))
-
-    @property
-    def _early_data_allowed(self) -> int:
-        state = self._state
-        return state.max_early_data if isinstance(state, server_states.WaitEndOfEarlyData) else 0
-
-
-def _request_certificate(state: ServerConnected) -> Step:
-    if not state.allows_post_handshake_auth:
-        raise ConnectionStateError("the client does not offer post-handshake authentication")
-    if len(state.pending) >= MAX_PENDING_REQUESTS:
-        raise ConnectionStateError("too many certificate requests are unanswered")
-    return request_certificate(state)
