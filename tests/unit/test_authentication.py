@@ -302,6 +302,26 @@ def test_a_client_answers_a_request_that_its_certificate_suits(name: str) -> Non
     peer.complete(*[CertificateVerify] * answers)
 
 
+@pytest.mark.req("4.3.4-1", "4.5.1.2-5", "4.5.1.2-9")
+@pytest.mark.parametrize("served", [0, 1])
+@pytest.mark.parametrize("by", ["authority", "scheme"])
+def test_a_client_with_two_certificates_shows_the_one_that_suits(served: int, by: str) -> None:
+    other = pki().bad("unknown-authority" if by == "authority" else "self-signed", "ed25519")
+    ours = (client_credential("ed25519"), Credential.load(other.chain, other.key))
+    issuer = (pki().root, pki().stranger)[served].certificate.subject.public_bytes()
+    schemes = (S.ecdsa_secp256r1_sha256, S.rsa_pkcs1_sha256)[served]
+    edit = adding(
+        CertificateAuthorities((issuer,))
+        if by == "authority"
+        else SignatureAlgorithmsCert((schemes,))
+    )
+    target = ClientConnection(client_config(credentials=ours))
+    peer = ScriptedServer(target, {CertificateRequest: edit})
+    peer.accept().hello().encrypted_extensions().request().authenticate().finish()
+    shown = peer.receive(Certificate).certificate_list
+    assert shown[0].cert_data == ours[served].chain[0]
+
+
 # -- every scheme ----------------------------------------------------------------------------------
 
 SCHEMES = [(kind, scheme) for kind in KINDS for scheme in credential(kind).schemes]

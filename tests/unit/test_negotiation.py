@@ -130,6 +130,12 @@ CASES = {
     "no-signature-algorithms": _hello(
         V.MISSING_SIGNATURE_ALGORITHMS, dropping(TYPE.signature_algorithms)
     ),
+    "no-signature-algorithms-before-a-retry": _hello(
+        V.MISSING_SIGNATURE_ALGORITHMS,
+        dropping(TYPE.signature_algorithms),
+        config={"groups": (G.secp256r1,)},
+        peer={"groups": (G.x25519, G.secp256r1), "share_groups": ()},
+    ),
     "psk-unknown-and-no-signature-algorithms": _hello(
         V.MISSING_SIGNATURE_ALGORITHMS, dropping(TYPE.signature_algorithms), peer=PSKS
     ),

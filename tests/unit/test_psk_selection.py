@@ -32,7 +32,7 @@ from tpmtls.tickets import MAX_LIFETIME, SessionCache, TicketKeys
 from tpmtls.violations import StoredSecretError
 from tpmtls.violations import Violation as V
 from tpmtls.wire.extensions import OfferedPsks, SelectedPsk
-from tpmtls.wire.messages import EncryptedExtensions, ServerHello
+from tpmtls.wire.messages import ClientHello, EncryptedExtensions, ServerHello
 
 G, TYPE = NamedGroup, ExtensionType
 AES_256 = CipherSuite.TLS_AES_256_GCM_SHA384
@@ -179,6 +179,15 @@ def test_psk_ke_needs_no_common_group() -> None:
     assert peer.target.info.group is None
 
 
+def test_psk_ke_needs_no_groups_at_all() -> None:
+    target = ServerConnection(server_config(psks=(PSK,), psk_modes=(Mode.psk_ke,)))
+    edit = dropping(TYPE.supported_groups, TYPE.key_share)
+    peer = ScriptedClient(target, {ClientHello: edit}, psks=(KEY,), modes=(Mode.psk_ke,))
+    peer.handshake()
+    assert target.info is not None
+    assert target.info.psk == "external"
+
+
 # -- both ends -------------------------------------------------------------------------------------
 
 
@@ -238,6 +247,11 @@ def test_a_resumed_session_knows_who_authenticated() -> None:
     assert pair.info.psk == "resumption"
     assert pair.server.info is not None
     assert pair.server.info.peer_chain == client_credential().chain
+
+
+def test_a_session_in_which_the_client_declined_is_resumed() -> None:
+    client, server = _with_tickets(client_trust=trust(), request_client_certificate=True)
+    assert Pair(client, server).complete().info.psk == "resumption"
 
 
 @pytest.mark.req("4.7.1-6")

@@ -23,7 +23,7 @@ from tpmtls.codepoints import (
 )
 from tpmtls.config import ExternalPsk
 from tpmtls.connection import ClientConnection, ServerConnection
-from tpmtls.handshake.post_handshake import ServerConnected
+from tpmtls.handshake.post_handshake import MAX_TICKET_CHAIN, ServerConnected
 from tpmtls.violations import ConnectionStateError, PeerAlert
 from tpmtls.violations import Violation as V
 from tpmtls.wire.extensions import (
@@ -33,6 +33,7 @@ from tpmtls.wire.extensions import (
     KeyShareClientHello,
     KeyShareEntry,
     KeyShareServerHello,
+    MaxEarlyData,
     OfferedPsks,
     Padding,
     PostHandshakeAuth,
@@ -41,7 +42,7 @@ from tpmtls.wire.extensions import (
     SupportedGroups,
     UnknownExtension,
 )
-from tpmtls.wire.messages import ClientHello, ServerHello, decode_message
+from tpmtls.wire.messages import ClientHello, NewSessionTicket, ServerHello, decode_message
 
 G, TYPE = NamedGroup, ExtensionType
 KEY = OfferedKey(b"the identity", bytes(range(32)))
@@ -231,6 +232,30 @@ def test_a_client_that_could_not_use_a_ticket_gets_none() -> None:
         client = ScriptedClient(ServerConnection(server_config()), {ClientHello: edit}).handshake()
         client.target.send_tickets()
         assert client.next_record() is None
+
+
+@pytest.mark.req("4.7.1-12")
+@pytest.mark.parametrize("reason", ["lifetime", "chain"])
+def test_a_ticket_that_would_be_of_no_use_is_not_given(reason: str) -> None:
+    config = server_config(tickets=0, ticket_lifetime=0 if reason == "lifetime" else 1)
+    client = ScriptedClient(ServerConnection(config)).handshake()
+    state = client.target._state
+    assert isinstance(state, ServerConnected)
+    if reason == "chain":
+        client.target._state = replace(state, client_chain=(bytes(MAX_TICKET_CHAIN),))
+        client.target.send_tickets()
+        client.read_ticket()
+        client.target._state = replace(state, client_chain=(bytes(MAX_TICKET_CHAIN + 1),))
+    client.target.send_tickets()
+    assert client.next_record() is None
+
+
+@pytest.mark.parametrize("most", [0, 1, 2**32 - 1])
+def test_a_ticket_names_early_data_where_it_is_permitted(most: int) -> None:
+    client = ScriptedClient(ServerConnection(server_config(max_early_data=most))).handshake()
+    ticket, _ = client.next_message()
+    assert isinstance(ticket, NewSessionTicket)
+    assert ticket.extensions == ((MaxEarlyData(most),) if most else ())
 
 
 def test_a_connection_has_as_many_tickets_as_there_are_nonces() -> None:
