@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.vectors.test_consistency import drop, put, swap
-from tpmtls import connection
 from tpmtls.backends import software
 from tpmtls.backends.base import hkdf_label
+from tpmtls.connection import base
 from tpmtls.handshake import authentication, client, client_hello
 from tpmtls.record import RecordWriter
 from tpmtls.tickets import SessionTicket
@@ -207,11 +207,11 @@ MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any], str, str, str]] = {
         *("simple-1rtt", "client", "post_handshake_auth is sent as well"),
     ),
     "another change_cipher_spec": (
-        *(connection, "CHANGE_CIPHER_SPEC_RECORD", constant(bytes.fromhex("140301000101"))),
+        *(base, "CHANGE_CIPHER_SPEC_RECORD", constant(bytes.fromhex("140301000101"))),
         *("compatibility-mode", "server", "server.record_2.record: as server: sends 140301"),
     ),
     "a fatal close_notify": (
-        *(connection, "_CLOSURE_ALERTS", constant(())),
+        *(base, "_CLOSURE_ALERTS", constant(())),
         *("simple-1rtt", "server", "server.record_5.record"),
     ),
     "a ticket where there was none": (
