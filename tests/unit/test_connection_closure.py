@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.scripted import SUITE
 from tests.unit.scripted_client import ScriptedClient
 from tests.unit.scripted_server import ScriptedServer
 from tests.unit.support import (
@@ -27,6 +28,7 @@ from tpmtls.codepoints import (
     KeyUpdateRequest,
     NamedGroup,
 )
+from tpmtls.config import ExternalPsk
 from tpmtls.connection import ClientConnection, ServerConnection
 from tpmtls.events import ApplicationData, ConnectionClosed, HandshakeCanceled
 from tpmtls.violations import (
@@ -107,14 +109,52 @@ def test_what_comes_after_close_notify_is_ignored(role: str) -> None:
     assert peer.receive_data() == b"we may go on"
 
 
-def test_no_secret_is_left_when_both_directions_are_closed() -> None:
-    for role in ("client", "server"):
-        peer = _scripted(role)
-        backend = peer.target.backend
-        peer.target.close()
-        assert backend.alive
-        peer.send_record(ContentType.alert, b"\1\0")
-        assert backend.alive == []
+KEYS = (ExternalPsk(b"unknown", bytes(32)), ExternalPsk(b"known", bytes(range(32))))
+GROUPS = (NamedGroup.x25519, NamedGroup.secp256r1)
+EARLY = ExternalPsk(b"known", bytes(32), max_early_data=100, suite=SUITE)
+WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "certificate": ({}, {}),
+    "retry": ({"groups": GROUPS}, {"groups": GROUPS[1:]}),
+    "second-psk": ({"psks": KEYS}, {"psks": KEYS[1:]}),
+    "psk-not-taken": ({"psks": KEYS[:1]}, {}),
+    "psk-and-retry": (
+        {"psks": KEYS, "groups": GROUPS},
+        {"psks": KEYS[1:], "groups": GROUPS[1:]},
+    ),
+    "early-data": (
+        {"psks": (EARLY,)},
+        {"psks": (EARLY,), "max_early_data": 100},
+    ),
+}
+
+
+@pytest.mark.req("6-5", "7.1-1")
+@pytest.mark.parametrize("way", WAYS)
+def test_no_secret_is_left_when_both_directions_are_closed(way: str) -> None:
+    client, server = WAYS[way]
+    pair = Pair()
+    backends = WatchedBackend(), WatchedBackend()
+    early_data = way == "early-data"
+    pair.client = ClientConnection(client_config(**client), backends[0], early_data=early_data)
+    pair.server = ServerConnection(server_config(**server), backends[1])
+    pair.complete().talk()
+    pair.client.update_keys(request_peer=True)
+    pair.exchange()
+    pair.talk()
+    for backend in backends:
+        names = {name.removesuffix("_1") for name in backend.alive}
+        assert names <= {
+            "client_application_traffic_secret",
+            "server_application_traffic_secret",
+            "exporter_secret",
+            "early_exporter_secret",
+            "resumption_secret",
+        }
+    pair.client.close()
+    pair.exchange()
+    pair.server.close()
+    pair.exchange()
+    assert backends[0].alive == backends[1].alive == []
 
 
 @pytest.mark.req("6.1-7")

@@ -99,6 +99,13 @@ CASES = {
     "early-data": _second(
         V.EARLY_DATA_AFTER_RETRY, adding(EarlyDataIndication()), peer={"psks": (KEY,)}
     ),
+    "data-not-offered": Case(
+        V.PREMATURE_APPLICATION_DATA,
+        {},
+        lambda peer: _data_in_clear(peer.hello()),
+        RETRY,
+        PEER,
+    ),
     "binder": Case(
         V.BINDER_INVALID,
         {},
@@ -107,6 +114,11 @@ CASES = {
         PEER | {"psks": (KEY,)},
     ),
 }
+
+
+def _data_in_clear(peer: ScriptedClient) -> None:
+    peer.next_message()
+    peer.send_record(ContentType.application_data, b"not early data, for none was offered")
 
 
 def _break_binders(peer: ScriptedClient) -> ScriptedClient:
@@ -154,6 +166,17 @@ def test_a_psk_may_survive_a_retry_or_be_dropped(kept: bool) -> None:
     client.hello_again().read_flight().finish()
     assert client.target.info is not None
     assert client.target.info.psk == ("external" if kept else None)
+
+
+def test_after_a_retry_psk_ke_needs_no_group_either() -> None:
+    mode = (PskKeyExchangeMode.psk_ke,)
+    config = server_config(**RETRY, psks=KNOWN, psk_modes=mode)
+    stranger = OfferedKey(b"a stranger", bytes(32))
+    client = ScriptedClient(ServerConnection(config), **PEER, psks=(stranger,), modes=mode).hello()
+    client.psks = (KEY,)
+    client.hello_again().read_flight().finish()
+    assert client.target.info is not None
+    assert (client.target.info.psk, client.target.info.group) == ("external", None)
 
 
 # -- the server's flight ---------------------------------------------------------------------------
