@@ -190,10 +190,12 @@ class WatchedBackend(SoftwareBackend):
     def __init__(self) -> None:
         super().__init__()
         self._made: list[SoftwareSecret] = []
+        self._shares: list[_WatchedShare] = []
 
     @property
     def alive(self) -> list[str]:
-        return [secret.name for secret in self._made if secret.octets]
+        shares = [f"share for {share.group}" for share in self._shares if not share.closed]
+        return shares + [secret.name for secret in self._made if secret.octets]
 
     def _watch(self, secret: Secret) -> Secret:
         assert isinstance(secret, SoftwareSecret)
@@ -217,20 +219,31 @@ class WatchedBackend(SoftwareBackend):
         return public, self._watch(shared)
 
     def key_share(self, group: NamedGroup) -> KeyShare:
-        return _WatchedShare(super().key_share(group), self._watch)
+        share = _WatchedShare(super().key_share(group), self._watch)
+        self._shares.append(share)
+        return share
 
 
 class _WatchedShare(KeyShare):
     def __init__(self, share: KeyShare, watch: Callable[[Secret], Secret]) -> None:
         self.group, self.public = share.group, share.public
         self._share, self._watch = share, watch
+        self.closed = False
 
     def agree(self, peer_share: bytes) -> Secret:
+        assert not self.closed
         return self._watch(self._share.agree(peer_share))
+
+    def close(self) -> None:
+        self._share.close()
+        self.closed = True
 
 
 def assert_dead(connection: Connection, error: TlsError) -> None:
     """Nothing more goes in or out, every call says why, and no secret is left."""
+    connection.close()
+    connection.cancel()
+    connection.abort()
     for attempt in (
         lambda: connection.receive_data(b"\x17\x03\x03\x00\x00"),
         lambda: connection.receive_data(b""),
@@ -240,9 +253,6 @@ def assert_dead(connection: Connection, error: TlsError) -> None:
         with pytest.raises(type(error)) as again:
             attempt()
         assert again.value is error
-    connection.close()
-    connection.cancel()
-    connection.abort()
     assert connection.data_to_send() == b""
     assert connection.closed
     assert not connection.can_send

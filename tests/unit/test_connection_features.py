@@ -231,6 +231,14 @@ def test_both_ends_export_the_same(suite: CipherSuite) -> None:
         pair.client.export_early_keying_material("label", b"", 32)
 
 
+def test_a_server_exports_nothing_before_the_client_has_proved_itself() -> None:
+    pair = Pair()
+    pair.to_server()
+    with pytest.raises(ConnectionStateError):
+        pair.server.export_keying_material("label", b"", 32)
+    pair.complete().server.export_keying_material("label", b"", 32)
+
+
 def test_every_connection_exports_something_else() -> None:
     values = {handshake().client.export_keying_material("label", b"", 32) for _ in range(5)}
     assert len(values) == 5

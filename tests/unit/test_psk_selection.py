@@ -18,6 +18,7 @@ from tests.unit.support import (
     count,
     credential,
     server_config,
+    split_records,
     trust,
 )
 from tpmtls.algorithms import SHA384
@@ -32,7 +33,7 @@ from tpmtls.tickets import MAX_LIFETIME, SessionCache, TicketKeys
 from tpmtls.violations import StoredSecretError
 from tpmtls.violations import Violation as V
 from tpmtls.wire.extensions import OfferedPsks, SelectedPsk
-from tpmtls.wire.messages import ClientHello, EncryptedExtensions, ServerHello
+from tpmtls.wire.messages import ClientHello, EncryptedExtensions, ServerHello, decode_message
 
 G, TYPE = NamedGroup, ExtensionType
 AES_256 = CipherSuite.TLS_AES_256_GCM_SHA384
@@ -283,7 +284,13 @@ def test_a_session_is_not_resumed_with_another_hash(side: str) -> None:
         client = client.replace(suites=(AES_256,))
     else:
         server = server.replace(suites=(AES_256,))
-    assert Pair(client, server).complete().info.psk is None
+    pair = Pair(client, server)
+    hello = pair.client.data_to_send()
+    offered = decode_message(split_records(hello)[0][1])
+    assert isinstance(offered, ClientHello)
+    assert (TYPE.pre_shared_key in offered.extensions.types) == (side == "server")
+    pair.server.receive_data(hello)
+    assert pair.complete().info.psk is None
 
 
 def test_a_session_is_resumed_with_another_suite_of_the_same_hash() -> None:
