@@ -391,5 +391,12 @@ def test_the_server_takes_early_data_that_the_scripted_way_sends() -> None:
     parameters = (ProtocolNameList((b"h2",)), EarlyDataIndication())
     peer = ScriptedServer(target, psk=PSK.key, parameters=parameters).accept()
     assert peer.receive_data() == DATA
-    peer.hello().encrypted_extensions().finish().complete()
-    assert target.early_data_accepted
+    peer.hello()
+    assert target.early_data_accepted is None
+    peer.encrypted_extensions()
+    assert target.early_data_accepted is True
+    assert not target.handshake_complete
+    target.send_early_data(DATA)
+    assert peer.receive_data() == DATA
+    peer.finish().complete()
+    assert target.early_data_accepted is True

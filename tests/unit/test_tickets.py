@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
 from collections.abc import Callable
@@ -157,6 +158,16 @@ def test_the_cache_survives_in_a_file_for_its_owner_alone(tmp_path: Path) -> Non
     assert found == replace(TICKET, alpn=None, peer_chain=(), verified=False)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"max_early_data": 0}, {"max_early_data": 2**32 - 1}, {"ticket": bytes(2**16 - 1)}],
+    ids=["no-early-data", "most-early-data", "longest-ticket"],
+)
+def test_bounds_are_within(changes: dict[str, Any]) -> None:
+    ticket = replace(TICKET, **changes)
+    assert SessionTicket.from_json(json.loads(json.dumps(ticket.to_json()))) == ticket
+
+
 def test_a_file_that_is_not_there_is_an_empty_cache(tmp_path: Path) -> None:
     assert len(SessionCache.load(tmp_path / "nothing")) == 0
 
@@ -191,6 +202,8 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "lifetime-endless": _with(lifetime=float("inf")),
     "received": _with(received_at=None),
     "early-data": _with(max_early_data=-1),
+    "early-data-endless": _with(max_early_data=2**32),
+    "ticket-long": _with(ticket=base64.b64encode(bytes(2**16)).decode()),
     "alpn": _with(alpn=7),
     "chain": _with(peer_chain="text"),
     "chain-null": _with(peer_chain=None),
