@@ -7,6 +7,7 @@ can join them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography.hazmat.decrepit.ciphers.modes import CFB
@@ -56,12 +57,20 @@ class SoftwareCipher(BlockCipher):
         return context.update(data) + context.finalize()
 
 
-Factory = Callable[[bytes], BlockCipher]
+@dataclass(frozen=True)
+class Factory:
+    """Makes block ciphers from AES keys of `key_sizes` octets."""
+
+    make: Callable[[bytes], BlockCipher]
+    key_sizes: tuple[int, ...] = (16, 24, 32)
+
+    def __call__(self, key: bytes) -> BlockCipher:
+        return self.make(key)
 
 
 def software(*offered: Mode, max_command: int = 1024) -> Factory:
     """Makes software ciphers that have these modes."""
-    return lambda key: SoftwareCipher(key, offered, max_command)
+    return Factory(lambda key: SoftwareCipher(key, offered, max_command))
 
 
 FACTORIES: Final[dict[str, Factory]] = {

@@ -166,20 +166,17 @@ def wycheproof(name: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("factory", FACTORIES)
-@pytest.mark.parametrize("name", WYCHEPROOF)
-def test_wycheproof(name: str, factory: str, row: Any) -> None:
-    mode, collected = WYCHEPROOF[name], wycheproof(name)
-    row(
-        what=f"AES-{mode.name}: {len(collected)} cases from each cipher",
-        against="Wycheproof",
-        version=library.load(name)["source"]["version"],
-    )
-    for fields in collected:
+def verify_wycheproof(name: str, factory: Factory) -> int:
+    """Open and seal the cases whose key the cipher takes; how many those are."""
+    mode = WYCHEPROOF[name]
+    verified = 0
+    for fields in wycheproof(name):
         key, nonce, additional_data, plaintext, ciphertext, tag = (
             bytes.fromhex(fields[field])
             for field in ("key", "nonce", "additional_data", "plaintext", "ciphertext", "tag")
         )
+        if len(key) not in factory.key_sizes:
+            continue
         valid = fields["result"] == "valid"
         case = Case(
             f"{name} {fields['id']}: {fields['comment']}",
@@ -190,9 +187,23 @@ def test_wycheproof(name: str, factory: str, row: Any) -> None:
         ):
             assert not valid
             with pytest.raises(ValueError, match=f"{mode.name}: (nonce|tag) of"):
-                verify(mode, FACTORIES[factory], case)
+                verify(mode, factory, case)
         else:
-            verify(mode, FACTORIES[factory], case)
+            verify(mode, factory, case)
+        verified += 1
+    return verified
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+@pytest.mark.parametrize("name", WYCHEPROOF)
+def test_wycheproof(name: str, factory: str, row: Any) -> None:
+    collected = wycheproof(name)
+    row(
+        what=f"AES-{WYCHEPROOF[name].name}: {len(collected)} cases from each cipher",
+        against="Wycheproof",
+        version=library.load(name)["source"]["version"],
+    )
+    assert verify_wycheproof(name, FACTORIES[factory]) == len(collected)
 
 
 @pytest.mark.parametrize("name", WYCHEPROOF)
