@@ -7,11 +7,12 @@ multiplies by x. Two ways to multiply, neither of which looks at single bits of 
 enough the key has earned sixteen such tables, one for each octet's place, and a product is sixteen
 look-ups.
 
-*Many blocks at once*: `_Fold` takes the data in pieces of 52 blocks and adds them up, each
-multiplied by its power of H^52, so that one piece is left for the first way. Python's XOR and shift
-work on all blocks of a piece together; its even and its odd blocks are apart, so that a product has
-room beside each. Σ c_j·P_j over several P_j goes bit by bit of the constants c_j, for five P_j at
-once, by a table of the 32 sums of subsets of them (the method of the four Russians).
+*Many blocks at once*: `_Fold` takes the data in pieces of 26 blocks and adds them up, each
+multiplied by its power of H^26, so that one piece is left for the first way. Python's XOR and shift
+work on all blocks of a piece together. Σ c_j·P_j over several P_j goes bit by bit of the constants
+c_j, for five P_j at once, by a table of the 32 sums of subsets of them (the method of the four
+Russians). Only the last step, which shifts these sums into place, needs room beside each block: it
+is taken once for all blocks and once for the even ones, and the difference is the odd ones'.
 
 Table look-ups take a time that depends on what is looked up, and nothing in Python is free of that.
 """
@@ -62,7 +63,7 @@ class Ghash:
 
     @cached_property
     def _fold(self) -> _Fold:
-        return _Fold(self._octet_multiples)
+        return _Fold(self._octet_multiples, self._place_multiples)
 
 
 # -- block by block --------------------------------------------------------------------------------
@@ -76,7 +77,8 @@ def _sums(terms: Iterable[int]) -> list[int]:
     """The XOR of each subset of the terms, at the subset's number: bit i stands for term i."""
     sums = [0]
     for term in terms:
-        sums += [term ^ other for other in sums]
+        for other in sums.copy():
+            sums.append(term ^ other)  # noqa: PERF401 - faster than a comprehension
     return sums
 
 
@@ -135,38 +137,33 @@ def _by_places(multiples: list[list[int]], data: bytes) -> int:
 # -- many blocks at once ---------------------------------------------------------------------------
 
 _LANES: Final = 26
-"""Even (or odd) blocks in a piece. More leave more for Horner's rule at the end, and numbers that
-malloc is slower with; fewer make each operation of Python's do less."""
-_SLOT: Final = 2 * BLOCK
-_PIECE: Final = _SLOT * _LANES
-_ROUND: Final = 20 * _PIECE
+"""Blocks in a piece. More leave more for Horner's rule at the end, and numbers that Python's own
+allocator does not take; fewer make each operation of Python's do less."""
+_PIECE: Final = BLOCK * _LANES
+_ROUND: Final = 40 * _PIECE
 """What is added up at once: a full record, its header and the lengths."""
 _GROUP: Final = 5
 """Numbers in one table of sums of subsets."""
 
-_EACH: Final = sum(1 << 256 * lane for lane in range(_LANES))
-"""The last bit of each slot."""
-_EVENS: Final = _EACH * (2**128 - 1)
-"""The blocks that a slot has at its end: the last one, the one before the last but one, …"""
+_EACH: Final = sum(1 << 128 * lane for lane in range(_LANES))
+"""The last bit of each block."""
+_EVENS: Final = sum((2**128 - 1) << 128 * lane for lane in range(0, _LANES, 2))
+"""Every other block, from the last one on: each then has as much room again in front of it."""
+_ODDS: Final = _EVENS << 128
 
 
 class _Fold:
-    """GHASH of long messages, given the octet multiples of H."""
+    """GHASH of long messages, given the octet multiples of H and, by places, those of H."""
 
-    def __init__(self, multiples: list[int]) -> None:
-        def times_h(value: int) -> int:
-            return _by_octets(multiples, value.to_bytes(BLOCK, "big"))
-
+    def __init__(self, multiples: list[int], place_multiples: list[list[int]]) -> None:
         # Horner's rule on 1, 0, 0, … makes a power of H.
         one = _ONE.to_bytes(BLOCK, "big")
         step = _octet_multiples(_by_octets(multiples, one + bytes(_PIECE - BLOCK)))
         powers = [_ONE]
         for _ in range(_ROUND // _PIECE):
             powers.append(_by_octets(step, powers[-1].to_bytes(BLOCK, "big")))
-        constants = [constant for power in powers for constant in (power, times_h(power))]
-        self._selections = _selections(constants)
-        self._multiples = multiples
-        self._square_multiples = _place_multiples(times_h(times_h(_ONE)))
+        self._selections = _selections(powers)
+        self._place_multiples = place_multiples
 
     def __call__(self, data: bytes) -> int:
         """GHASH of whole blocks; zeros in front change nothing."""
@@ -175,31 +172,25 @@ class _Fold:
         total: list[int] = []
         while start < len(data):
             numbers = [int.from_bytes(piece, "big") for piece in pieces(data[start:end], _PIECE)]
-            # from the last block on, as the constants are; what was added up so far is in front
-            terms = [term for n in reversed(numbers) for term in (n & _EVENS, n >> 128 & _EVENS)]
-            total = [self._add_up(terms + total)]
+            # from the last piece on, as the powers are; what was added up so far is in front
+            total = [self._add_up(numbers[::-1] + total)]
             start, end = end, end + _ROUND
-        return self._horner(total[0].to_bytes(_PIECE, "big"))
+        return _by_places(self._place_multiples, total[0].to_bytes(_PIECE, "big"))
 
     def _add_up(self, terms: list[int]) -> int:
-        """Σ c_j · terms[j] in each slot, c_j being 1, H, H^52, H^53, H^104, …"""
+        """Σ c_j · terms[j] in each lane, c_j being 1, H^26, H^52, …"""
         terms += [0] * (-len(terms) % _GROUP)
         groups = [terms[start : start + _GROUP] for start in range(0, len(terms), _GROUP)]
         chosen = [
             select(_sums(group))
             for select, group in zip(self._selections, groups, strict=False)  # a short message
         ]
-        total = 0
+        # Products are twice as long as blocks: in `total` those of neighbours overlap.
+        total, evens, mask = 0, 0, _EVENS
         for term in reduce(lambda one, other: map(xor, one, other), chosen):
             total = total << 1 ^ term
-        return _reduce(total)
-
-    def _horner(self, slots: bytes) -> int:
-        """GHASH of one block in each slot: all but the last are a square of H apart."""
-        blocks = b"".join(slot[BLOCK:] for slot in pieces(slots, _SLOT))
-        before = _by_places(self._square_multiples, blocks[:-BLOCK])
-        last = before ^ int.from_bytes(blocks[-BLOCK:], "big")
-        return _by_octets(self._multiples, last.to_bytes(BLOCK, "big"))
+            evens = evens << 1 ^ term & mask
+        return _reduce(evens, total ^ evens)
 
 
 def _selections(constants: Sequence[int]) -> list[itemgetter[Any]]:
@@ -213,11 +204,11 @@ def _selections(constants: Sequence[int]) -> list[itemgetter[Any]]:
     ]
 
 
-def _reduce(products: int) -> int:
-    """Each slot's product, whose bit b stands for x^(254 - b), as a block."""
-    products <<= 1
-    above = products & _EVENS
+def _reduce(evens: int, odds: int) -> int:
+    """The products of even and of odd blocks, whose bit b stands for x^(254 - b), as blocks."""
+    blocks = evens >> 127 & _EVENS | odds >> 127 & _ODDS
+    above = evens << 1 & _EVENS | odds << 1 & _ODDS
     # The products by x² and x⁷ push out what is x^128 and up once more.
     above ^= (above & 0x02 * _EACH) << 126 ^ (above & 0x7E * _EACH) << 121
     shifted = (above >> count & _EACH * (2 ** (128 - count) - 1) for count in (1, 2, 7))
-    return reduce(xor, shifted, products >> 128 & _EVENS ^ above)
+    return reduce(xor, shifted, blocks ^ above)
