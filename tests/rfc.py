@@ -1,35 +1,16 @@
-"""RFC 9846 as data, read from its own text where that is at hand, for tests to compare with.
-
-A requirement's ID is `<section>-<n>`: the n-th BCP 14 key word of the section.
-"""
+"""RFC 9846 as data, read from its own text where that is at hand, for tests to compare with."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tlsconform.requirements import rfc_text
+
 TEXT = Path(__file__).resolve().parents[2] / "shared" / "specs" / "rfc9846.txt"
-
-KEY_WORD = re.compile(
-    r"\b(?:MUST NOT|MUST|SHALL NOT|SHALL|SHOULD NOT|SHOULD|REQUIRED|NOT RECOMMENDED|RECOMMENDED"
-    r"|MAY|OPTIONAL)\b"
-)
-_HEADING = re.compile(r"(?:Appendix )?((?:\d+|[A-Z])(?:\.\d+)*)\.  \S")
-_SENTENCE_END = re.compile(r'(?<=[.:;])\s+(?=[A-Z"(*])')
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One key word of BCP 14, and the sentence that it stands in."""
-
-    section: str
-    keyword: str
-    sentence: str
 
 
 @cache
@@ -37,36 +18,19 @@ def lines() -> tuple[str, ...]:
     """The RFC from its first section on."""
     if not TEXT.exists():
         pytest.skip("the text of RFC 9846 is not at ../shared/specs/rfc9846.txt")
-    found = TEXT.read_text("utf-8").splitlines()
-    start = max(n for n, line in enumerate(found) if line.startswith("1.  Introduction"))
-    return tuple(found[start:])
+    return rfc_text.read_lines(TEXT)
 
 
 @cache
 def sections() -> dict[str, str]:
     """The text of each section and appendix by its number, subsections apart."""
-    gathered: dict[str, list[str]] = {}
-    current: list[str] = []
-    for line in lines():
-        if heading := _HEADING.match(line):
-            current = gathered.setdefault(heading[1], [])
-        else:
-            current.append(line)
-    return {number: "\n".join(body) for number, body in gathered.items()}
+    return rfc_text.sections(lines())
 
 
 @cache
-def statements() -> dict[str, Statement]:
+def statements() -> dict[str, rfc_text.Statement]:
     """Every statement by its ID."""
-    found: dict[str, Statement] = {}
-    count: Counter[str] = Counter()
-    for section, body in sections().items():
-        for paragraph in re.split(r"\n\s*\n", body):
-            for sentence in _SENTENCE_END.split(" ".join(paragraph.split())):
-                for keyword in KEY_WORD.findall(sentence):
-                    count[section] += 1
-                    found[f"{section}-{count[section]}"] = Statement(section, keyword, sentence)
-    return found
+    return rfc_text.statements(sections())
 
 
 def _appendix_b() -> str:
