@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -27,12 +28,21 @@ from tpmtls.backends.base import Backend, Secret
 from tpmtls.backends.software import SoftwareBackend
 from tpmtls.backends.tpm.backend import LEVELS, TpmBackend, possible_levels
 from tpmtls.backends.tpm.constants import Alg, CommandCode, Curve
+from tpmtls.backends.tpm.keys import create_key, persist
 from tpmtls.backends.tpm.libtpms import LibtpmsTransport
 from tpmtls.backends.tpm.opening import Tpm, open_tpm
+from tpmtls.backends.tpm.signing import TpmSigner
 from tpmtls.certificates import verify_signature
 from tpmtls.codepoints import CipherSuite, NamedGroup
 from tpmtls.config import Credential
-from tpmtls.violations import BackendError, ConfigurationError, PeerViolation, TpmLacks, Violation
+from tpmtls.violations import (
+    BackendError,
+    ConfigurationError,
+    PeerViolation,
+    TpmError,
+    TpmLacks,
+    Violation,
+)
 
 HASHES = pytest.mark.parametrize("algorithm", [SHA256, SHA384], ids=lambda a: a.name)
 NIST = (NamedGroup.secp256r1, NamedGroup.secp384r1, NamedGroup.secp521r1)
@@ -257,6 +267,37 @@ def test_keys_of_the_host_sign(libtpms: Tpm) -> None:
     credential = Credential.load(made.chain, made.key, lambda _: signer)
     signature = signer.sign(credential.schemes[0], b"data")
     assert verify_signature(credential.leaf, credential.schemes[0], signature, b"data")
+
+
+@pytest.mark.parametrize("encrypt_bus", [False, True])
+def test_keys_of_the_tpm_sign_in_the_backends_own(libtpms: Tpm, encrypt_bus: bool) -> None:
+    made = create_key(libtpms, "ecc-p256")
+    persist(libtpms, made, 0x81000042)
+    with closing(TpmBackend(open_tpm("libtpms:"), {"hkdf"}, encrypt_bus=encrypt_bus)) as backend:
+        for reference in (made.pem(), "handle:0x81000042"):
+            before = backend.tpm.live
+            signer = backend.signer(reference)
+            assert isinstance(signer, TpmSigner)
+            scheme = signer.schemes[0]
+            with backend.tpm.device.recording() as recorder:
+                assert signer.sign(scheme, b"data")
+            assert [int.from_bytes(e.command[6:10], "big") for e in recorder.exchanges][-1] == (
+                CommandCode.Sign
+            )
+            signer.close()
+            assert backend.tpm.live == before
+            at_rest(backend)  # it has its TPM still
+
+
+def test_a_key_that_cannot_be_opened_leaves_the_backend_its_tpm(libtpms: Tpm) -> None:
+    backend = TpmBackend(libtpms, {"hkdf"})
+    guarded = create_key(libtpms, "ecc-p256", password="secret").pem()
+    before = libtpms.live
+    for reference, error in ((guarded, ConfigurationError), ("handle:0x81000777", TpmError)):
+        with pytest.raises(error):
+            backend.signer(reference)
+    assert libtpms.live == before
+    at_rest(backend)  # it has its TPM still
 
 
 # -- levels, and what the chip can do --------------------------------------------------------------

@@ -25,13 +25,18 @@ _NO_PASSWORD: Final = "the key has a password, and none was given (--key-passwor
 
 
 def open_key(
-    reference: Any, *, tcti: str | None = None, password: str | bytes | None = None
+    reference: Any,
+    *,
+    tcti: str | None = None,
+    password: str | bytes | None = None,
+    tpm: Tpm | None = None,
 ) -> SoftwareSigner | TpmSigner:
     """The signer for a key, whoever holds it.
 
     `reference` is a path, or PEM octets, PKCS#8 or TSS2; `handle:0x81000001` for a key that stays
     in the TPM, `handle:0x81000001@sha256:0,7` where PCRs guard it; or a private key object. A key
     in a TPM signs once here: what is wrong with it or its password is found before the first peer.
+    It is in the TPM of that TCTI string, which closes with the signer, or in `tpm`, which does not.
     Raises ConfigurationError, TpmError.
     """
     if isinstance(reference, str) and reference.startswith(HANDLE):
@@ -42,12 +47,12 @@ def open_key(
 
             return persistent_key(tpm, handle, password, pcrs)
 
-        return _open(find, tcti)
+        return _open(find, tcti, tpm)
     octets = _octets(reference)
     if octets is None:
         return SoftwareSigner(reference)
     if is_tpm_key(octets):
-        return _open_file(octets, tcti, password)
+        return _open_file(octets, tcti, password, tpm)
     return SoftwareSigner(_software_key(octets, password))
 
 
@@ -85,7 +90,9 @@ def _octets(reference: Any) -> bytes | None:
         raise ConfigurationError(f"cannot read {reference}: {error.strerror}") from None
 
 
-def _open_file(octets: bytes, tcti: str | None, password: str | bytes | None) -> TpmSigner:
+def _open_file(
+    octets: bytes, tcti: str | None, password: str | bytes | None, given: Tpm | None
+) -> TpmSigner:
     from tpmtls.backends.tpm.constants import Attribute
     from tpmtls.backends.tpm.keyfile import KeyFile
     from tpmtls.backends.tpm.keys import load_key
@@ -97,23 +104,29 @@ def _open_file(octets: bytes, tcti: str | None, password: str | bytes | None) ->
     if claims_password and not parse_public(key.area).has(Attribute.NO_DA):
         raise ConfigurationError(_NO_PASSWORD)
     try:
-        return _open(lambda tpm: load_key(tpm, key, password), tcti)
+        return _open(lambda tpm: load_key(tpm, key, password), tcti, given)
     except TpmAuthError:
         if claims_password:
             raise ConfigurationError(_NO_PASSWORD) from None
         raise
 
 
-def _open(find: Callable[[Tpm], TpmKey], tcti: str | None) -> TpmSigner:
+def _open(find: Callable[[Tpm], TpmKey], tcti: str | None, given: Tpm | None) -> TpmSigner:
     from tpmtls.backends.tpm.opening import open_tpm
     from tpmtls.backends.tpm.signing import TpmSigner
 
-    tpm = open_tpm(tcti)
+    tpm = open_tpm(tcti) if given is None else given
     try:
-        signer = TpmSigner(tpm, find(tpm))
-        signer.check()
+        key = find(tpm)
+        try:
+            signer = TpmSigner(tpm, key, closes_tpm=given is None)
+            signer.check()
+        except BaseException:
+            key.flush()
+            raise
     except BaseException:
-        tpm.close()
+        if given is None:
+            tpm.close()
         raise
     return signer
 

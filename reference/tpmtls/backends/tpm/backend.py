@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, get_args
 from tpmtls.algorithms import SUITES, HashAlgorithm, SuiteParameters
 from tpmtls.backends.base import Aead, Backend, KeyShare, PskReference, Secret, Signer
 from tpmtls.backends.ledger import Crossing
+from tpmtls.backends.references import open_key
 from tpmtls.backends.software import SoftwareBackend, SoftwareSecret
 from tpmtls.backends.tpm.agreement import TpmAgreement
 from tpmtls.backends.tpm.agreement import groups as tpm_groups
@@ -133,7 +134,8 @@ class TpmBackend(Backend):
         return aead
 
     def signer(self, key: Any) -> Signer:
-        return self._host.signer(key)
+        """As `open_key`, with this TPM for the keys that are in one."""
+        return open_key(key, tpm=self.tpm)
 
     # -- secrets that come and go ------------------------------------------------------------------
 

@@ -32,14 +32,17 @@ _KEY_TYPES: Final[dict[int, KeyType]] = {
 
 
 class TpmSigner(Signer):
-    """Signs with a key in a TPM, which it takes over; what is signed and how is no secret.
+    """Signs with a key in a TPM; what is signed and how is no secret.
+
+    It takes the key over, and unless `closes_tpm` is false the opening of the TPM too.
 
     `schemes` is what this key and this TPM can do for CertificateVerify. `certificate_schemes` has
     RSASSA-PKCS1-v1_5 too, which only certificates and requests may be signed with.
     """
 
-    def __init__(self, tpm: Tpm, key: TpmKey) -> None:
+    def __init__(self, tpm: Tpm, key: TpmKey, *, closes_tpm: bool = True) -> None:
         self._tpm = tpm
+        self._closes_tpm = closes_tpm
         self._key = key
         self.public_key = keys.public_key(key.public)
         self._pads = _pads_on_host(tpm, key.public)
@@ -79,9 +82,10 @@ class TpmSigner(Signer):
             raise TpmError(f"what this TPM signs with {scheme} does not verify") from None
 
     def close(self) -> None:
-        """Flush the key, and close the TPM."""
+        """Flush the key, and close the TPM if it is ours."""
         self._key.flush()
-        self._tpm.close()
+        if self._closes_tpm:
+            self._tpm.close()
 
     def __repr__(self) -> str:
         return f"<TpmSigner {self._key.entity!r} {', '.join(map(str, self.schemes))}>"
