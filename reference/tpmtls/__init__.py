@@ -106,6 +106,7 @@ def open_backend(
     tcti: str | None = None,
     protect: Collection[str] | None = None,
     encrypt_bus: bool | str = False,
+    owner_password: bytes | None = None,
 ) -> Backend:
     """A backend by its name, `software` or `tpm`; the caller closes it.
 
@@ -113,6 +114,7 @@ def open_backend(
     this process. `protect` names the levels that the TPM has to hold; None stands for all that it
     can do. `encrypt_bus` encrypts what crosses to the TPM: True against those who read the bus, and
     the Name of the TPM's salt key, which `tpmtls key salt-name` prints, against those who alter it.
+    `owner_password` is that of the TPM's owner hierarchy, where it has one.
     Raises ConfigurationError, TpmUnavailable, TpmLacks or TpmAuthError.
     """
     if encrypt_bus is not False and name != "tpm":
@@ -127,7 +129,7 @@ def open_backend(
         from tpmtls.backends.tpm.backend import TpmBackend
         from tpmtls.backends.tpm.opening import open_tpm
 
-        tpm = open_tpm(tcti)
+        tpm = open_tpm(tcti, owner_password=owner_password)
         try:
             return TpmBackend(tpm, protect, encrypt_bus=encrypt_bus)
         except BaseException:

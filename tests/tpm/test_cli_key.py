@@ -63,7 +63,7 @@ def test_a_parent_of_ones_own(persistent: str) -> None:
     with open_tpm() as tpm:
         storage = commands.create_primary(public.storage_key(), hierarchy=OWNER)
         with tpm.load(storage) as parent:
-            tpm.run(keys._evict_control(parent, int(persistent, 16)))
+            keys._evict(tpm, parent, int(persistent, 16))
     key("create", "--out", "my.key", "--parent", persistent)
     key("csr", "--key", "my.key", "--name", "localhost")
 

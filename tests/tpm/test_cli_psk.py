@@ -13,6 +13,10 @@ from tests.unit.commands import Outcome, serving
 from tests.unit.commands import tpmtls as run
 from tpmtls import open_backend
 from tpmtls.algorithms import SHA256, SHA384
+from tpmtls.backends.tpm.frames import OWNER, Command, sized
+from tpmtls.backends.tpm.hkdf import host_octets
+from tpmtls.backends.tpm.opening import open_tpm
+from tpmtls.backends.tpm.psk import _two_keys
 from tpmtls.codepoints import CipherSuite
 from tpmtls.config import ExternalPsk
 
@@ -186,3 +190,60 @@ def test_early_data_goes_in_the_ordinary_way(shared_swtpm: Swtpm, out: Path) -> 
         address = f"localhost:{served.port}"
         outcome = run("connect", address, "--psk", out, *tpm, "--early-data", early)
     assert (outcome.status, outcome.stdout) == (0, b"early"), outcome.stderr
+
+
+@pytest.mark.parametrize("encrypt_bus", ["no", "yes", "pinned"])
+def test_the_bus_can_be_encrypted(tcti: str, out: Path, encrypt_bus: str) -> None:
+    """The two keys cross to the TPM in clear otherwise."""
+    arguments: tuple[str, ...] = ()
+    if encrypt_bus != "no":
+        arguments = ("--encrypt-bus",)
+    if encrypt_bus == "pinned":
+        arguments += (run("key", "salt-name", "--tcti", tcti).stdout.decode().strip(),)
+    finished_key, derived = map(host_octets, _two_keys(KEY, SHA256))
+    with open_tpm(tcti) as beside, beside.device.recording() as recorder:
+        outcome = import_psk(tcti, out, PSK, *arguments)
+        assert outcome.status == 0, outcome.stderr
+        assert len(recorder) > 0
+    for secret in finished_key, derived:
+        assert recorder.find(secret) == ([("TPM2_Create", "in")] if encrypt_bus == "no" else [])
+
+
+def test_another_salt_key_is_refused(tcti: str, out: Path) -> None:
+    outcome = import_psk(tcti, out, PSK, "--encrypt-bus", "000b" + 32 * "00")
+    assert outcome.status == 2
+    assert "does not have the expected Name" in outcome.stderr
+    assert not out.exists()
+
+
+def test_the_owners_password_is_read_from_where_it_is(
+    swtpm: Swtpm, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_tpm(swtpm.tcti) as tpm:
+        tpm.run(Command(0x129, (OWNER,), sized(b"owner"), bytes, 1))  # TPM2_HierarchyChangeAuth
+    file = tmp_path / "owner.txt"
+    file.write_text("owner\n")
+    monkeypatch.setenv("OWNER_AUTH", "owner")
+    assert "--owner-auth" in import_psk(swtpm.tcti, out, PSK).stderr
+    assert not out.exists()
+    for source in "env:OWNER_AUTH", f"file:{file}":
+        outcome = import_psk(swtpm.tcti, out, PSK, "--force", "--owner-auth", source)
+        assert outcome.status == 0, outcome.stderr
+    key, owner = tmp_path / "my.key", ("--owner-auth", "env:OWNER_AUTH")
+    where = ("--tcti", swtpm.tcti)
+    certificate = tmp_path / "my.pem"
+    for arguments in (
+        ("create", "--out", key),
+        ("create", "--handle", "0x81000047"),
+        ("create", "--handle", "0x81000047", "--force"),
+        ("cert", "--key", key, "--name", "localhost", "--out", certificate),
+        ("salt-name",),
+    ):
+        outcome = run("key", *arguments, *where, *owner)
+        assert outcome.status == 0, outcome.stderr
+    both = ("--psk", out, "--backend", "tpm", *where, *owner, "--key", key, "--cert", certificate)
+    with serving(*both, certificate=False) as served:
+        address = f"localhost:{served.port}"
+        outcome = run("connect", address, "--ca", certificate, stdin=b"to and fro")
+    assert (outcome.status, outcome.stdout) == (0, b"to and fro"), outcome.stderr
+    assert "say where the password is" in run("key", "salt-name", "--owner-auth", "owner").stderr

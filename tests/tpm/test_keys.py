@@ -12,9 +12,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.tpm.conftest import loaded_sessions, transient
+from tests.tpm.support import at_rest
 from tests.tpm.swtpm import Swtpm
 from tpmtls.backends.references import is_tpm_key, open_key
 from tpmtls.backends.tpm import commands, keys, public
+from tpmtls.backends.tpm.backend import TpmBackend
 from tpmtls.backends.tpm.constants import Alg, Attribute, CommandCode, Curve
 from tpmtls.backends.tpm.frames import OWNER, Command, permanent
 from tpmtls.backends.tpm.keyfile import KeyFile, PolicyStep
@@ -22,6 +24,7 @@ from tpmtls.backends.tpm.opening import Tpm, open_tpm
 from tpmtls.backends.tpm.policy import Access, parse_pcrs, pcr_step, policy_digest
 from tpmtls.backends.tpm.public import parse_public
 from tpmtls.backends.tpm.signing import TpmSigner
+from tpmtls.backends.tpm.storage import Storage
 from tpmtls.violations import (
     ConfigurationError,
     TpmAuthError,
@@ -272,7 +275,7 @@ def test_sealed_data_at_a_handle_is_no_key(tpm: Tpm) -> None:
     with tpm.load(commands.create_primary(public.storage_key(), hierarchy=OWNER)) as parent:
         sealed = tpm.run(commands.create(parent, public.keyed_hash(0, Alg.NULL), octets=b"data"))
         with tpm.load(commands.load(parent, sealed.private, sealed.public)) as loaded:
-            tpm.run(keys._evict_control(loaded, 0x81000044))
+            keys._evict(tpm, loaded, 0x81000044)
     try:
         with pytest.raises(ConfigurationError, match="neither an ECC nor an RSA key"):
             use("handle:0x81000044", tpm)
@@ -284,7 +287,7 @@ def test_what_is_no_signing_key_is_refused(tpm: Tpm) -> None:
     with tpm.load(commands.create_primary(public.storage_key(), hierarchy=OWNER)) as storage:
         area = parse_public(storage.public)
         made = KeyFile(storage.public, b"")
-        tpm.run(keys._evict_control(storage, 0x81000043))
+        keys._evict(tpm, storage, 0x81000043)
     try:
         assert area.has(Attribute.RESTRICTED)
         assert made.area == storage.public
@@ -345,8 +348,55 @@ def test_no_tpm_at_all() -> None:
         open_key("handle:0x81000001", tcti="swtpm:host=127.0.0.1,port=1")
 
 
-def test_an_owner_with_a_password_is_told_to_use_a_parent(swtpm: Swtpm) -> None:
+@pytest.fixture
+def owned(swtpm: Swtpm) -> str:
+    """A TPM whose owner has a password."""
     with open_tpm(swtpm.tcti) as tpm:
         tpm.run(Command(0x129, (OWNER,), b"\0\5owner", bytes, 1))  # TPM2_HierarchyChangeAuth
-        with pytest.raises(TpmAuthError, match="--parent"):
-            keys.create_key(tpm, "ecc-p256")
+    return swtpm.tcti
+
+
+@pytest.mark.parametrize(
+    ("password", "words"),
+    [(None, "has a password.*--owner-auth"), (b"other", "has another password")],
+    ids=["none", "another"],
+)
+def test_an_owner_with_a_password_has_to_be_named(
+    owned: str, password: bytes | None, words: str
+) -> None:
+    with open_tpm(owned, owner_password=b"owner") as tpm:
+        made = keys.create_key(tpm, "ecc-p256")
+        keys.persist(tpm, made, 0x81000045)
+    with open_tpm(owned, owner_password=password) as tpm:
+        for act in (
+            lambda: keys.create_key(tpm, "ecc-p256"),
+            lambda: keys.load_key(tpm, made),
+            lambda: keys.remove(tpm, 0x81000045),
+            lambda: TpmBackend(tpm, {"hkdf"}, encrypt_bus=True),
+            lambda: Storage(tpm).seal(b"data"),
+        ):
+            with pytest.raises(TpmAuthError, match=words):
+                act()
+        assert keys.persistent_key(tpm, 0x81000045).public  # to use it needs no owner
+
+
+@pytest.mark.parametrize("encrypt_bus", [False, True])
+def test_the_owners_password_opens_everything(owned: str, encrypt_bus: bool) -> None:
+    with open_tpm(owned, owner_password=b"owner") as tpm:
+        made = keys.create_key(tpm, "ecc-p256")
+        backend = TpmBackend(tpm, {"hkdf"}, encrypt_bus=encrypt_bus)
+        at_rest(backend)
+        signer = backend.signer(made.pem())
+        assert signer.sign(signer.schemes[0], b"data")
+        keys.persist(tpm, made, 0x81000046)
+        assert keys.remove(tpm, 0x81000046)
+        with tpm.device.recording() as recorder:
+            Storage(tpm).seal(b"data")
+        assert bool(recorder.find(b"owner")) is not encrypt_bus
+    with closing(open_key(made.pem(), tcti=owned, owner_password=b"owner")) as signer:
+        assert signer.sign(signer.schemes[0], b"data")
+
+
+def test_an_owners_password_has_an_end(libtpms: Tpm) -> None:
+    with pytest.raises(ConfigurationError, match="at most 64 octets"):
+        open_tpm(libtpms.name, owner_password=bytes(65))

@@ -212,14 +212,22 @@ def test_on_an_encrypted_bus_nothing_crosses(libtpms: Tpm, role: str) -> None:
 
 
 def test_with_psk_ke_the_handshake_secret_is_always_the_same(libtpms: Tpm) -> None:
-    """What the documentation warns of; with psk_dhe_ke it is of one connection."""
+    """What the documentation warns of; with psk_dhe_ke it is of one connection.
+
+    Who reads it once has it for all: the ledger says that it crosses, and it does.
+    """
     psk = in_tpm(libtpms)
     for mode, different in (KE, 1), (DHE, 2):
         seen = set()
         for _ in range(2):
-            peer = Telling()
-            pair(Ends(TpmBackend(libtpms, {"hkdf"}), peer), psk, mode).complete().end()
-            seen |= {octets for name, octets in peer.secrets if name == "handshake_secret"}
+            backend, peer = TpmBackend(libtpms, {"hkdf"}), Telling()
+            with libtpms.device.recording() as recorder:
+                pair(Ends(backend, peer), psk, mode).complete().end()
+            (secret,) = (octets for name, octets in peer.secrets if name == "handshake_secret")
+            seen.add(secret)
+            told = [(c.via, c.direction) for c in backend.ledger.crossings("handshake_secret")]
+            assert told == [("TPM2_HMAC", "out"), ("TPM2_LoadExternal", "in")]
+            assert recorder.find(secret) == told
         assert len(seen) == different
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from tpmtls.backends.tpm.opening import Tpm
     from tpmtls.backends.tpm.signing import TpmSigner
 
+    Find = Callable[[Tpm], TpmKey]
+
 HANDLE: Final = "handle:"
 _PEM: Final = b"-----BEGIN "
 _TSS2: Final = b"-----BEGIN TSS2 PRIVATE KEY-----"
@@ -30,15 +33,18 @@ def open_key(
     tcti: str | None = None,
     password: str | bytes | None = None,
     tpm: Tpm | None = None,
+    owner_password: bytes | None = None,
 ) -> SoftwareSigner | TpmSigner:
     """The signer for a key, whoever holds it.
 
     `reference` is a path, or PEM octets, PKCS#8 or TSS2; `handle:0x81000001` for a key that stays
     in the TPM, `handle:0x81000001@sha256:0,7` where PCRs guard it; or a private key object. A key
     in a TPM signs once here: what is wrong with it or its password is found before the first peer.
-    It is in the TPM of that TCTI string, which closes with the signer, or in `tpm`, which does not.
+    It is in the TPM of that TCTI string, opened with `owner_password` and closed with the signer;
+    or in `tpm`, which stays open.
     Raises ConfigurationError, TpmError.
     """
+    open_it = partial(_open, tcti=tcti, owner_password=owner_password, given=tpm)
     if isinstance(reference, str) and reference.startswith(HANDLE):
         handle, pcrs = _parse_handle(reference)
 
@@ -47,12 +53,12 @@ def open_key(
 
             return persistent_key(tpm, handle, password, pcrs)
 
-        return _open(find, tcti, tpm)
+        return open_it(find)
     octets = _octets(reference)
     if octets is None:
         return SoftwareSigner(reference)
     if is_tpm_key(octets):
-        return _open_file(octets, tcti, password, tpm)
+        return _open_file(octets, password, open_it)
     return SoftwareSigner(_software_key(octets, password))
 
 
@@ -91,7 +97,7 @@ def _octets(reference: Any) -> bytes | None:
 
 
 def _open_file(
-    octets: bytes, tcti: str | None, password: str | bytes | None, given: Tpm | None
+    octets: bytes, password: str | bytes | None, open_it: Callable[[Find], TpmSigner]
 ) -> TpmSigner:
     from tpmtls.backends.tpm.constants import Attribute
     from tpmtls.backends.tpm.keyfile import KeyFile
@@ -104,18 +110,20 @@ def _open_file(
     if claims_password and not parse_public(key.area).has(Attribute.NO_DA):
         raise ConfigurationError(_NO_PASSWORD)
     try:
-        return _open(lambda tpm: load_key(tpm, key, password), tcti, given)
+        return open_it(lambda tpm: load_key(tpm, key, password))
     except TpmAuthError:
         if claims_password:
             raise ConfigurationError(_NO_PASSWORD) from None
         raise
 
 
-def _open(find: Callable[[Tpm], TpmKey], tcti: str | None, given: Tpm | None) -> TpmSigner:
+def _open(
+    find: Find, tcti: str | None, owner_password: bytes | None, given: Tpm | None
+) -> TpmSigner:
     from tpmtls.backends.tpm.opening import open_tpm
     from tpmtls.backends.tpm.signing import TpmSigner
 
-    tpm = open_tpm(tcti) if given is None else given
+    tpm = open_tpm(tcti, owner_password=owner_password) if given is None else given
     try:
         key = find(tpm)
         try:

@@ -165,7 +165,7 @@ def _add_subject(part: ArgumentParser) -> None:
 
 
 def _add_general(part: ArgumentParser) -> None:
-    options.add_tcti(part)
+    options.add_tpm(part)
     part.add_argument("-v", "--verbose", action="store_true", help="say where an error came from")
 
 
@@ -212,7 +212,7 @@ def _create(arguments: Namespace) -> None:
         password = settings.read_password(arguments.password, new=True)
         if not password:
             raise CommandError("password: it is empty", USAGE)
-    with open_tpm(arguments.tcti) as tpm:
+    with open_tpm(arguments.tcti, owner_password=settings.owner_password(arguments)) as tpm:
         refuse_ephemeral(tpm)
         _make(tpm, arguments, password)
 
@@ -266,8 +266,9 @@ def write_private(path: str, octets: bytes, *, replace: bool) -> None:
 def _salt_name(arguments: Namespace) -> None:
     from tpmtls.backends.tpm.opening import open_tpm
     from tpmtls.backends.tpm.transit import salt_name
+    from tpmtls.cli import settings
 
-    with open_tpm(arguments.tcti) as tpm:
+    with open_tpm(arguments.tcti, owner_password=settings.owner_password(arguments)) as tpm:
         refuse_ephemeral(tpm)
         print(salt_name(tpm).hex())
 
@@ -301,7 +302,7 @@ def _signer(arguments: Namespace) -> closing[SoftwareSigner | TpmSigner]:
 
     source = arguments.key_password
     password = None if source is None else settings.read_password(source)
-    return closing(settings.find_key(arguments.key, password, arguments.tcti))
+    return closing(settings.find_key(arguments.key, password, arguments))
 
 
 def _names(arguments: Namespace) -> tuple[x509.Name, list[x509.GeneralName]]:

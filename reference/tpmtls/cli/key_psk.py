@@ -56,7 +56,8 @@ def add_arguments(part: ArgumentParser) -> None:
     part.add_argument(
         "--force", action="store_true", help="replace the file that is there; it cannot be undone"
     )
-    options.add_tcti(part)
+    options.add_encrypt_bus(part)
+    options.add_tpm(part)
     part.add_argument("-v", "--verbose", action="store_true", help="say where an error came from")
 
 
@@ -64,12 +65,16 @@ def run(arguments: Namespace) -> None:
     """Provision it."""
     from tpmtls.backends.tpm import psk
     from tpmtls.backends.tpm.opening import open_tpm
-    from tpmtls.cli import key
+    from tpmtls.backends.tpm.transit import Transit, parse_salt_name
+    from tpmtls.cli import key, settings
 
     if not arguments.force and Path(arguments.out).exists():
         raise CommandError(f"--out: there is {arguments.out} already; --force replaces it", USAGE)
-    with open_tpm(arguments.tcti) as tpm:
+    with open_tpm(arguments.tcti, owner_password=settings.owner_password(arguments)) as tpm:
         key.refuse_ephemeral(tpm)
+        if arguments.encrypt_bus is not False:
+            pin = arguments.encrypt_bus
+            Transit(tpm, parse_salt_name(pin) if isinstance(pin, str) else None)
         identity, octets = arguments.psk or _read(arguments.hex_file)
         made = psk.provision(tpm, identity, octets, psk.HASHES[arguments.hash])
         key.write_private(arguments.out, made.encode(), replace=arguments.force)

@@ -128,6 +128,17 @@ def add_tcti(group: argparse._ActionsContainer) -> None:
     )
 
 
+def add_tpm(group: argparse._ActionsContainer) -> None:
+    """--tcti, and --owner-auth for what is done in the name of the TPM's owner."""
+    add_tcti(group)
+    group.add_argument(
+        "--owner-auth",
+        metavar="WHERE",
+        type=password_source,
+        help="the password of the TPM's owner hierarchy, if it has one: " + PASSWORD_SOURCES,
+    )
+
+
 def add_credentials(parser: argparse.ArgumentParser, purpose: str) -> None:
     """--cert and --key."""
     group = parser.add_argument_group("certificates")
@@ -226,6 +237,21 @@ def salt_name(text: str) -> str:
     return text
 
 
+def add_encrypt_bus(group: argparse._ActionsContainer, condition: str = "") -> None:
+    """--encrypt-bus, which may have a condition."""
+    group.add_argument(
+        "--encrypt-bus",
+        metavar="NAME",
+        nargs="?",
+        const=True,
+        default=False,
+        type=salt_name,
+        help=f"{condition}encrypt secrets between host and TPM, against those who read the"
+        " bus; with the NAME that `tpmtls key salt-name` prints, against those who alter it, too."
+        " Without NAME put it last",
+    )
+
+
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """--backend, --tcti, --protect and --encrypt-bus."""
     group = parser.add_argument_group("who holds the secrets", _PROTECTION)
@@ -241,18 +267,8 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         type=levels,
         help=f"with --backend tpm: of {', '.join(LEVELS)}; by default all that the TPM can do",
     )
-    group.add_argument(
-        "--encrypt-bus",
-        metavar="NAME",
-        nargs="?",
-        const=True,
-        default=False,
-        type=salt_name,
-        help="with --backend tpm: encrypt secrets between host and TPM, against those who read the"
-        " bus; with the NAME that `tpmtls key salt-name` prints, against those who alter it, too."
-        " Without NAME put it last",
-    )
-    add_tcti(group)
+    add_encrypt_bus(group, "with --backend tpm: ")
+    add_tpm(group)
 
 
 def add_general(parser: argparse.ArgumentParser, timeout: str) -> None:

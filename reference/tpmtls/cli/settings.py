@@ -93,6 +93,7 @@ def backend(arguments: Namespace, config: Config) -> Backend:
             tcti=arguments.tcti,
             protect=arguments.protect,
             encrypt_bus=arguments.encrypt_bus,
+            owner_password=owner_password(arguments),
         )
     except (TpmUnavailable, TpmBusy) as error:
         raise CommandError(f"--backend tpm: {error}", NOTHING_THERE) from None
@@ -203,13 +204,15 @@ def _credentials(arguments: Namespace) -> tuple[Credential, ...]:
         )
     password = None if arguments.key_password is None else read_password(arguments.key_password)
     return tuple(
-        _credential(certificate, key, password, arguments.tcti)
+        _credential(certificate, key, password, arguments)
         for certificate, key in zip(certificates, keys, strict=True)
     )
 
 
-def _credential(certificate: str, key: str, password: bytes | None, tcti: str | None) -> Credential:
-    signer = find_key(key, password, tcti)
+def _credential(
+    certificate: str, key: str, password: bytes | None, arguments: Namespace
+) -> Credential:
+    signer = find_key(key, password, arguments)
     try:
         credential = Credential.load(certificate, signer, lambda found: found)
     except ConfigurationError as error:
@@ -219,17 +222,30 @@ def _credential(certificate: str, key: str, password: bytes | None, tcti: str | 
     return credential
 
 
-def find_key(key: str, password: bytes | None, tcti: str | None) -> SoftwareSigner | TpmSigner:
-    """The signer that --key means."""
+def find_key(key: str, password: bytes | None, arguments: Namespace) -> SoftwareSigner | TpmSigner:
+    """The signer that --key means, with --tcti and --owner-auth."""
+    owner = owner_password(arguments)
     try:
-        return open_key(key, tcti=tcti, password=password)
+        return open_key(key, tcti=arguments.tcti, password=password, owner_password=owner)
     except TpmUnavailable as error:
         raise CommandError(f"--key {key}: {error}", NOTHING_THERE) from None
     except (ConfigurationError, TpmError) as error:
         raise CommandError(f"--key {key}: {error}", USAGE) from None
 
 
-def read_password(source: tuple[str, str], *, new: bool = False) -> bytes:
+def owner_password(arguments: Namespace) -> bytes | None:
+    """What --owner-auth says, which is asked for once."""
+    if isinstance(arguments.owner_auth, tuple):
+        arguments.owner_auth = read_password(
+            arguments.owner_auth, prompt="password of the TPM's owner: "
+        )
+    password: bytes | None = arguments.owner_auth
+    return password
+
+
+def read_password(
+    source: tuple[str, str], *, new: bool = False, prompt: str = "password of the key: "
+) -> bytes:
     """A password, from where `options.password_source` says; a new one is asked for twice."""
     kind, where = source
     if kind == "file":
@@ -238,7 +254,7 @@ def read_password(source: tuple[str, str], *, new: bool = False) -> bytes:
         if where not in os.environ:
             raise CommandError(f"password: the environment has no {where}", USAGE)
         return os.environb[where.encode()]
-    first = getpass("password of the key: ").encode()
+    first = getpass(prompt).encode()
     if new and getpass("once more: ").encode() != first:
         raise CommandError("password: the two differ", USAGE)
     return first

@@ -21,6 +21,7 @@ from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.policy import Access, parse_pcrs, password_octets, pcr_step, policy_digest
 from tpmtls.backends.tpm.public import Public, parse_public
 from tpmtls.backends.tpm.responses import TpmResponseError
+from tpmtls.backends.tpm.storage import owner_refused, storage_parent
 from tpmtls.violations import ConfigurationError, TpmAuthError, TpmError, TpmLacks
 
 ALGORITHMS: Final = ("ecc-p256", "ecc-p384", "rsa-2048")
@@ -117,7 +118,7 @@ def persist(tpm: Tpm, key: KeyFile, handle: int, *, replace: bool = False) -> No
     try:
         if replace:
             remove(tpm, handle)
-        tpm.run(_evict_control(loaded.entity, handle))
+        _evict(tpm, loaded.entity, handle)
     except TpmResponseError as failure:
         if failure.code == ResponseCode.NV_DEFINED:
             raise ConfigurationError(
@@ -140,13 +141,17 @@ def remove(tpm: Tpm, handle: int) -> bool:
         if failure.code == ResponseCode.HANDLE:
             return False
         raise
-    tpm.run(_evict_control(Entity(handle, name), handle))
+    _evict(tpm, Entity(handle, name), handle)
     return True
 
 
-def _evict_control(key: Entity, handle: int) -> Command[bytes]:
+def _evict(tpm: Tpm, key: Entity, handle: int) -> None:
     """TPM2_EvictControl (Part 3 §28.5), by the owner."""
-    return Command(CommandCode.EvictControl, (OWNER, key), handle.to_bytes(4, "big"), bytes, 1)
+    entities = (tpm.owner_hierarchy, key)
+    try:
+        tpm.run(Command(CommandCode.EvictControl, entities, handle.to_bytes(4, "big"), bytes, 1))
+    except TpmAuthError:
+        raise owner_refused(tpm, "no key can be kept or removed there") from None
 
 
 # -- loading ---------------------------------------------------------------------------------------
@@ -237,13 +242,15 @@ def _parent(tpm: Tpm, handle: int) -> TpmObject | _Persistent:
         entity = _Persistent(handle, b"")
         entity.name = _read_public(tpm, entity).name
         return entity
+    if handle == OWNER.handle:
+        return storage_parent(tpm)
     hierarchy = permanent(handle)
     try:
         return tpm.load(commands.create_primary(public.storage_key(), hierarchy=hierarchy))
     except TpmAuthError:
         raise TpmAuthError(
-            "the owner hierarchy of the TPM has a password, so that its storage key cannot be made:"
-            " use a persistent one as --parent"
+            f"the hierarchy 0x{handle:x} of the TPM has a password, so that its storage key cannot"
+            " be made: use a persistent one as --parent"
         ) from None
 
 

@@ -15,12 +15,14 @@ from weakref import WeakSet
 from tpmtls.backends.tpm import tcti
 from tpmtls.backends.tpm.capabilities import Capabilities, PssSalt, probe, probe_pss_salt, slots
 from tpmtls.backends.tpm.device import Device
-from tpmtls.backends.tpm.frames import Authorization, Command, Creation, Entity
+from tpmtls.backends.tpm.frames import OWNER, Authorization, Command, Creation, Entity, permanent
 from tpmtls.backends.tpm.objects import ObjectTable, Owner, TpmObject
 from tpmtls.backends.tpm.responses import TpmResponseError
-from tpmtls.violations import TpmUnavailable
+from tpmtls.violations import ConfigurationError, TpmUnavailable
 
 T = TypeVar("T")
+MAX_OWNER_PASSWORD: Final = 64
+"""Octets of the owner's password: TPMs differ, and take no more than their longest digest."""
 
 
 class _Shared:
@@ -47,8 +49,10 @@ class Tpm:
     opening; the last opening to be closed shuts the TPM down.
     """
 
-    def __init__(self, shared: _Shared) -> None:
+    def __init__(self, shared: _Shared, owner_password: bytes = b"") -> None:
         self._shared = shared
+        self.owner_hierarchy: Final = permanent(OWNER.handle, owner_password)
+        """Whose seed storage keys come from, and who may keep keys in the TPM."""
         self._table = shared.table
         self._owner = Owner()
         self._closed = False
@@ -194,11 +198,18 @@ class _Registry:
 _registry: Final = _Registry()
 
 
-def open_tpm(name: str | None = None, *, timeout: float = tcti.TIMEOUT) -> Tpm:
+def open_tpm(
+    name: str | None = None, *, timeout: float = tcti.TIMEOUT, owner_password: bytes | None = None
+) -> Tpm:
     """The TPM of that TCTI string, else of TPM2TOOLS_TCTI, else libtpms in this process.
 
-    Raises TpmUnavailable, and TpmBusy where another process has it. The caller closes it.
+    `owner_password` is that of the owner hierarchy, where it has one. Raises ConfigurationError,
+    TpmUnavailable, and TpmBusy where another process has it. The caller closes it.
     """
+    if len(owner_password or b"") > MAX_OWNER_PASSWORD:
+        raise ConfigurationError(
+            f"the password of a TPM's owner has at most {MAX_OWNER_PASSWORD} octets"
+        )
     resolved = tcti.resolve(name)
     with _registry.lock:
         shared = _registry.open.get(resolved)
@@ -208,7 +219,7 @@ def open_tpm(name: str | None = None, *, timeout: float = tcti.TIMEOUT) -> Tpm:
         if shared is None:
             transport = tcti.open_transport(resolved, timeout=timeout)
             shared = _registry.open[resolved] = _Shared(Device(transport))
-        return Tpm(shared)
+        return Tpm(shared, owner_password or b"")
 
 
 def open_device(device: Device) -> Tpm:

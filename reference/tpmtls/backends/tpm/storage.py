@@ -11,11 +11,11 @@ from typing import Final
 
 from tpmtls.backends.tpm import commands
 from tpmtls.backends.tpm.constants import Alg, Attribute, CommandCode
-from tpmtls.backends.tpm.frames import OWNER, Command, Created, Reader, only, sized
+from tpmtls.backends.tpm.frames import Command, Created, Reader, only, sized
 from tpmtls.backends.tpm.objects import TpmObject
 from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.public import keyed_hash, storage_key
-from tpmtls.violations import StoredSecretError, TpmBusy, TpmError, TpmUnavailable
+from tpmtls.violations import StoredSecretError, TpmAuthError, TpmBusy, TpmError, TpmUnavailable
 
 _SEALED: Final = b"\x01"
 _HMAC_KEY: Final = b"\x02"
@@ -62,7 +62,7 @@ class Storage:
     def parent(self) -> TpmObject:
         """The storage key; made when first needed, and then kept."""
         if self._parent is None:
-            self._parent = self._tpm.load(commands.create_primary(storage_key(), hierarchy=OWNER))
+            self._parent = storage_parent(self._tpm)
         return self._parent
 
     def _create(self, data: bytes, area: bytes) -> bytes:
@@ -82,6 +82,27 @@ class Storage:
             raise
         except TpmError as error:
             raise StoredSecretError(f"a stored secret is not of this TPM: {error}") from None
+
+
+def storage_parent(tpm: Tpm) -> TpmObject:
+    """The standard storage key of the owner hierarchy, made anew; raises TpmAuthError."""
+    try:
+        return tpm.load(commands.create_primary(storage_key(), hierarchy=tpm.owner_hierarchy))
+    except TpmAuthError:
+        raise owner_refused(tpm, "its storage key cannot be made") from None
+
+
+def owner_refused(tpm: Tpm, consequence: str) -> TpmAuthError:
+    """The error for a password of the owner hierarchy that is missing or wrong."""
+    if tpm.owner_hierarchy.auth:
+        return TpmAuthError(
+            "the owner hierarchy of the TPM has another password than that given"
+            f" (--owner-auth), so that {consequence}"
+        )
+    return TpmAuthError(
+        f"the owner hierarchy of the TPM has a password, so that {consequence}:"
+        " say where it is with --owner-auth"
+    )
 
 
 def create(parent: TpmObject, area: bytes, data: bytes) -> Command[Created]:

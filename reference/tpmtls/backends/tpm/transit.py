@@ -38,7 +38,6 @@ from tpmtls.backends.tpm.constants import Alg, Curve, ResponseCode
 from tpmtls.backends.tpm.constants import CommandCode as CC
 from tpmtls.backends.tpm.frames import (
     NULL_HIERARCHY,
-    OWNER,
     Authorization,
     Command,
     Entity,
@@ -50,6 +49,7 @@ from tpmtls.backends.tpm.objects import TpmObject
 from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.public import Point, parse_public, storage_key
 from tpmtls.backends.tpm.responses import TpmResponseError, command_name
+from tpmtls.backends.tpm.storage import storage_parent
 from tpmtls.violations import ConfigurationError, TpmAuthError, TpmError, TpmUnavailable
 
 HASH: Final = "sha256"
@@ -195,13 +195,7 @@ def parse_salt_name(text: str) -> bytes:
 
 
 def _salt_key(tpm: Tpm) -> TpmObject:
-    try:
-        return tpm.load(commands.create_primary(storage_key(), hierarchy=OWNER))
-    except TpmAuthError:
-        raise TpmAuthError(
-            "the owner hierarchy of the TPM has a password, so that the key which encrypts the bus"
-            " cannot be made"
-        ) from None
+    return storage_parent(tpm)
 
 
 def _name(area: bytes) -> bytes:
