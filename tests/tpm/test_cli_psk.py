@@ -209,6 +209,13 @@ def test_the_bus_can_be_encrypted(tcti: str, out: Path, encrypt_bus: str) -> Non
         assert recorder.find(secret) == ([("TPM2_Create", "in")] if encrypt_bus == "no" else [])
 
 
+def test_a_psk_taken_for_a_name_is_not_repeated(tcti: str, out: Path) -> None:
+    outcome = import_psk(tcti, out, "--encrypt-bus", PSK)
+    assert outcome.status == 2
+    assert "that is no Name of a salt key" in outcome.stderr
+    assert KEY.hex() not in outcome.stderr
+
+
 def test_another_salt_key_is_refused(tcti: str, out: Path) -> None:
     outcome = import_psk(tcti, out, PSK, "--encrypt-bus", "000b" + 32 * "00")
     assert outcome.status == 2

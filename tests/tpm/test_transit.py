@@ -684,7 +684,7 @@ def beside_swtpm(shared_swtpm: Swtpm) -> Iterator[Tpm]:
     ("options", "says"),
     [
         (("--backend", "tpm", "--encrypt-bus", "000b" + "00" * 32), "not have the expected Name"),
-        (("--backend", "tpm", "--encrypt-bus", "localhost:1"), "'localhost:1': that is no Name"),
+        (("--backend", "tpm", "--encrypt-bus", "localhost:1"), "that is no Name"),
         (("--encrypt-bus",), "--encrypt-bus needs --backend tpm"),
     ],
 )

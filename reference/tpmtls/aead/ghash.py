@@ -41,7 +41,6 @@ class Ghash:
 
     def __init__(self, subkey: bytes) -> None:
         self._h = int.from_bytes(subkey, "big")
-        self._octet_multiples = _octet_multiples(self._h)
         self._hashed = 0
 
     def digest(self, *strings: bytes) -> bytes:
@@ -56,6 +55,10 @@ class Ghash:
         else:
             total = self._fold(padded)
         return total.to_bytes(BLOCK, "big")
+
+    @cached_property
+    def _octet_multiples(self) -> list[int]:
+        return _octet_multiples(self._h)
 
     @cached_property
     def _place_multiples(self) -> list[list[int]]:

@@ -233,7 +233,8 @@ def salt_name(text: str) -> str:
     try:
         parse_salt_name(text)
     except ConfigurationError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+        # not quoted: it may be the PSK, where --encrypt-bus stands before it
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 
