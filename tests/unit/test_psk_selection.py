@@ -207,6 +207,16 @@ def test_an_external_psk_authenticates_both(psk: ExternalPsk, mode: Mode, creden
     pair.talk()
 
 
+@pytest.mark.req("4.2.2-14")
+def test_a_psk_is_not_offered_without_a_suite_of_its_hash() -> None:
+    suites = (CipherSuite.TLS_AES_128_GCM_SHA256,)
+    for psks in ((PSK_384, PSK), (PSK_384,)):
+        pair = Pair(
+            client_config(psks=psks, suites=suites), server_config(psks=(PSK, PSK_384))
+        ).complete()
+        assert pair.info.psk == ("external" if PSK in psks else None)
+
+
 def _with_tickets(**changes: Any) -> tuple[Any, Any]:
     """Configurations of a client that has had a ticket, and of the server that gave it."""
     client = client_config(session_cache=SessionCache(), **changes.pop("client", {}))

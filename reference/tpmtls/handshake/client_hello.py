@@ -89,7 +89,7 @@ class Offer:
 
 def make_offer(context: Context[ClientConfig], *, early_data: bool) -> Offer:
     """The first ClientHello. `early_data` raises ConfigurationError where no PSK permits it."""
-    # req: 4.2.2-6 4.2.2-10 4.2.2-12 4.2.2-15
+    # req: 4.2.2-6 4.2.2-9 4.2.2-10 4.2.2-11 4.2.2-12 4.2.2-15 E.1-2 E.5-8
     config = context.config
     suites = tuple(suite for suite in config.suites if suite in context.backend.suites)
     if not suites or not _offered_groups(context):
@@ -147,15 +147,17 @@ def retry_offer(
 def _collect_psks(
     context: Context[ClientConfig], random: bytes, *, early_data: bool
 ) -> tuple[Psk, ...]:
-    """The newest ticket for this server that can be used, then the external PSKs."""
-    config = context.config
+    """The newest ticket for this server that can be used, then the external PSKs that can be."""
+    # req: 4.2.2-14
+    config, hashes = context.config, _offered_hashes(context)
+    external = [psk for psk in config.psks if psk.hash in hashes]
     ticket = _take_ticket(context, early_data=early_data)
     session = None if ticket is None else _from_ticket(context, ticket, random)
-    first = config.psks[0] if config.psks else None
+    first = external[0] if external else None
     if early_data and session is None and not (first and _permits_early_data(config, first)):
         raise ConfigurationError("early data needs a ticket or a PSK that permits it")
     resumption = () if session is None else (session,)
-    return resumption + tuple(_from_external(context, psk, random) for psk in config.psks)
+    return resumption + tuple(_from_external(context, psk, random) for psk in external)
 
 
 def _permits_early_data(config: ClientConfig, psk: ExternalPsk | SessionTicket) -> bool:
@@ -172,9 +174,9 @@ def _take_ticket(context: Context[ClientConfig], *, early_data: bool) -> Session
     """A session is resumed only if it was verified as strictly as this connection is to be, and
     with early data only if what it stands for is on offer again.
     """
-    # req: 4.7.1-6
+    # req: 4.2.2-14 4.7.1-6
     config = context.config
-    hashes = {SUITES[suite].hash for suite in config.suites if suite in context.backend.suites}
+    hashes = _offered_hashes(context)
 
     def fits(ticket: SessionTicket) -> bool:
         if ticket.suite not in SUITES or SUITES[ticket.suite].hash not in hashes:
@@ -241,6 +243,11 @@ def _from_external(context: Context[ClientConfig], psk: ExternalPsk, random: byt
     )
 
 
+def _offered_hashes(context: Context[ClientConfig]) -> set[HashAlgorithm]:
+    suites = context.config.suites
+    return {SUITES[suite].hash for suite in suites if suite in context.backend.suites}
+
+
 def _offered_groups(context: Context[ClientConfig]) -> tuple[NamedGroup, ...]:
     return tuple(group for group in context.config.groups if group in context.backend.groups)
 
@@ -264,7 +271,7 @@ def _extensions(
     context: Context[ClientConfig], shares: dict[NamedGroup, KeyShare], *, early_data: bool
 ) -> Extensions:
     """All but pre_shared_key, which comes last and needs the rest."""
-    # req: 4.3.1-1 4.3.3-2 4.3.9-1 4.3.10-1 4.5.1.2-8 9.2-3 9.2-4 9.2-5 9.2-6 9.2-8
+    # req: 4.3.1-1 4.3.3-2 4.3.9-1 4.3.10-1 4.5.1.2-8 9.2-3 9.2-4 9.2-5 9.2-6 9.2-8 2.2-1 E.1-1
     config = context.config
     bodies: list[ExtensionBody] = [SupportedVersions((ProtocolVersion.TLS_1_3,))]
     if config.sni is not None:
