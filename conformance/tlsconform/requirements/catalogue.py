@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -124,6 +124,18 @@ def differences(
         for key in keys:
             if key.rpartition("-")[0] == section:
                 yield from _differences(key, entries.get(key), statements.get(key), runs)
+
+
+def tally(requirements: Iterable[Requirement]) -> dict[str, Counter[str]]:
+    """How many there are: section → `all`, and each strength, each method, and `nothing`.
+
+    `nothing` counts those that cannot be verified. One may count for several methods.
+    """
+    found: dict[str, Counter[str]] = {}
+    for each in requirements:
+        counter = found.setdefault(each.section, Counter())
+        counter.update(("all", each.level.strength, *(each.verify or ("nothing",))))
+    return found
 
 
 def _differences(

@@ -114,6 +114,26 @@ class Requirement:
             return self.rfc8446_level.strength if self.rfc8446_level else None
         return self.level.strength
 
+    def to_json(self) -> dict[str, object]:
+        """As plain data, by the keys of the catalogue's files; what is empty is left out."""
+        laxer = (self.rfc8446_level or ABSENT) if self.laxer_in_8446 else ""
+        optional: dict[str, object] = {
+            "reason": self.reason,
+            "rfc8446_level": laxer,
+            "change": self.change,
+            "code": self.code,
+        }
+        always: dict[str, object] = {
+            "id": self.id,
+            "level": self.level,
+            "binds": self.binds,
+            "verify": self.verify,
+            "summary": self.summary,
+            "rfc8446": self.rfc8446,
+            "sentence": self.sentence,
+        }
+        return always | {key: value for key, value in optional.items() if value}
+
 
 def file_of(section: str) -> str:
     """The name of the file that a section is catalogued in.
