@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from tlsconform.requirements.catalogue import all_requirements, tally
+from tlsconform.requirements.entries import ABSENT, Method, Requirement, Strength
 from tpmtls.handshake import client, server
 from tpmtls.handshake.machine import Table
 from tpmtls.key_schedule import SCHEDULE, Stage
@@ -96,11 +99,49 @@ def violations() -> Iterator[str]:
     yield "\n".join(rows)
 
 
+def requirements() -> Iterator[str]:
+    """What RFC 9846 asks, how it is verified, and why not where it is not."""
+    found = list(all_requirements().values())
+    yield "# Requirements"
+    yield NOTE.format("conformance/tlsconform/requirements/*.toml")
+    yield (
+        f"The {len(found)} key words of BCP 14 in RFC 9846, §1.1 apart, in our own words. *client* "
+        "and *server*: a test of the suite sees it on the wire of a client, of a server; *unit*: a "
+        "unit test of the reference shows it. `tlsconform requirements --help` looks through them."
+    )
+    yield "## How many"
+    columns = ("all", *Strength, *Method, "nothing")
+    rows = ["| section | " + " | ".join(columns) + " |", "|---" + "|--:" * len(columns) + "|"]
+    counts = tally(found)
+    total = sum(counts.values(), Counter())
+    for name, count in [*((f"§{key}", each) for key, each in counts.items()), ("total", total)]:
+        rows.append(f"| {name} | " + " | ".join(str(count[each] or "") for each in columns) + " |")
+    yield "\n".join(rows)
+    yield "## Which"
+    for section in counts:
+        yield f"### §{section}"
+        yield "\n".join(_requirement_rows(each for each in found if each.section == section))
+
+
+def _requirement_rows(found: Iterable[Requirement]) -> Iterator[str]:
+    yield "| ID | level | binds | what | verified |"
+    yield "|---|---|---|---|---|"
+    for each in found:
+        binds = ", ".join(each.binds) or "others"
+        level = f"{each.level}"
+        if each.laxer_in_8446:
+            level += f" (RFC 8446: {each.rfc8446_level or ABSENT})"
+        how = ", ".join(each.verify) or "no"
+        how += f": {each.reason}" if each.reason else ""
+        yield f"| {each.id} | {level} | {binds} | {each.summary} | {how} |"
+
+
 PAGES = {
     "state-machine.md": state_machine,
     "key-schedule.md": key_schedule,
     "extensions.md": extensions,
     "violations.md": violations,
+    "requirements.md": requirements,
 }
 
 
