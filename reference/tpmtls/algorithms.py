@@ -61,6 +61,7 @@ class SuiteParameters:
     iv_length: int = 12
 
 
+# req: E.5-2 E.5-3
 SUITES: Final = {
     row.suite: row
     for row in (

@@ -137,6 +137,7 @@ class ExternalPsk:
     provisioned: PskReference | None = None
 
     def __post_init__(self) -> None:
+        # req: 2.2-2
         if not 0 < len(self.identity) < 2**16 or not self.source:
             raise ConfigurationError("a PSK needs an identity and a key, neither of them empty")
         if self.provisioned is not None:

@@ -152,7 +152,7 @@ class RecordReader:
 
     def _next_raw(self) -> tuple[bytes, bytes] | None:
         """One record as framed: its header and its body. Lengths are checked at once."""
-        # req: 5.1-19 5.2-5 5.1-17
+        # req: 5.1-19 5.2-5 5.1-17 E-1 E.2-4 E.5-6 E.5-7
         start = self._position
         if len(self._buffer) - start < RECORD_HEADER_SIZE:
             return None
@@ -199,7 +199,7 @@ class RecordReader:
             raise PeerViolation(Violation.BAD_CHANGE_CIPHER_SPEC)
 
     def _deprotect(self, header: bytes, body: bytes) -> Record | None:
-        # req: E-2
+        # req: E-2 E-3
         if self._protection is None:
             if self._skips(body):
                 return None
@@ -307,6 +307,7 @@ class RecordWriter:
         )
 
     def _record(self, content_type: ContentType, fragment: bytes) -> bytes:
+        # req: E.5-5 E.5-10
         protection = self._protection
         if protection is None:
             header = bytes((content_type,)) + self.unprotected_version.to_bytes(2, "big")

@@ -353,7 +353,7 @@ def test_a_record_too_short_for_a_tag_and_a_type(size: int) -> None:
     assert refusal(reader(), plain(23, bytes(size))) is Violation.BAD_RECORD_MAC
 
 
-@pytest.mark.req("E-2")
+@pytest.mark.req("E-2", "E-3")
 def test_the_header_is_authenticated_as_it_came() -> None:
     record = bytearray(protected(b"x\x17"))
     record[1:3] = b"\3\1"

@@ -154,7 +154,7 @@ class Connection:
 
         A KeyUpdate goes first where the peer asked for one, or where the key has been used enough.
         """
-        # req: 4.7.3-5 5.1-22 5.5-1
+        # req: 2-2 4.7.3-5 5.1-22 5.5-1
         if not self.can_send:
             raise self._failure or ConnectionStateError("application data cannot be sent now")
         connected = connected_in(self._state)

@@ -175,7 +175,7 @@ Table = Mapping[tuple[type[State], HandshakeType], Transition]
 
 def advance(table: Table, state: State, message: HandshakeMessage, octets: bytes) -> Step:
     """Take one step; raises PeerViolation where the table has no row for this message."""
-    # req: 4-2 4.2.2-3 4.6-4 4.7.3-1
+    # req: 4-1 4-2 4.2.2-3 4.6-4 4.7.3-1
     transition = table.get((type(state), message.msg_type))
     if transition is None:
         raise PeerViolation(Violation.UNEXPECTED_MESSAGE, f"{message.msg_type} in {state.name}")

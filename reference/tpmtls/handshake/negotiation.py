@@ -106,7 +106,7 @@ def read_client_hello(hello: ClientHello) -> ClientOffer:
 
 
 def _check_version(hello: ClientHello) -> None:
-    # req: 4.2.2-7 4.2.2-16 4.3.1-5 4.3.1-10
+    # req: 4.2.2-7 4.2.2-16 4.3.1-5 4.3.1-10 E.2-1 E.2-2 E.2-3 E.5-4 E.5-9
     versions = hello.extensions.get(SupportedVersions)
     if versions is None or ProtocolVersion.TLS_1_3 not in versions.versions:
         raise PeerViolation(Violation.TLS_1_3_NOT_OFFERED)
@@ -191,7 +191,7 @@ def select_suite(
     preferred_hash: HashAlgorithm | None,
 ) -> SuiteParameters:
     """Our first suite that the client offers, if possible with the hash of its external PSK."""
-    # req: 4.2.1-4 4.2.2-13 4.3.11-8
+    # req: 2.1-1 4.2.1-4 4.2.2-13 4.3.11-8
     common = [SUITES[suite] for suite in suites if suite in offered]
     if not common:
         raise PeerViolation(Violation.NO_COMMON_SUITE)
@@ -201,6 +201,7 @@ def select_suite(
 
 def select_group(groups: Sequence[NamedGroup], offer: ClientOffer) -> NamedGroup | None:
     """Our first common group with a share, or the first without; None if there is none."""
+    # req: 2-1
     common = [group for group in groups if group in offer.groups]
     with_share = (group for group in common if group in offer.shares)
     return next(with_share, common[0] if common else None)

@@ -114,6 +114,7 @@ def _select_mode(
     config: ServerConfig, offer: ClientOffer, *, common_group: bool
 ) -> PskKeyExchangeMode | None:
     """Our first mode that the client offers; psk_dhe_ke calls for a common group."""
+    # req: 4.2.1-2
     for mode in config.psk_modes:
         if mode in offer.psk_modes and (common_group or mode is PskKeyExchangeMode.psk_ke):
             return mode

@@ -128,6 +128,7 @@ def _our_groups(context: Context[ServerConfig]) -> tuple[NamedGroup, ...]:
 
 
 def _no_group(config: ServerConfig, offer: ClientOffer) -> PeerViolation:
+    # req: 2.1-1 4.2.1-1
     if offer.psks is not None and not config.credentials:
         return PeerViolation(Violation.NO_PSK_NOR_CERTIFICATE)
     if not offer.groups:
@@ -168,7 +169,7 @@ def _retry(
         )
     )
     flight.add(AcceptChangeCipherSpec(True))
-    if message.legacy_session_id:
+    if message.legacy_session_id:  # req: E.4-1
         flight.add(SendChangeCipherSpec())
     if message.extensions.get(EarlyDataIndication) is not None:
         flight.add(SkipEarlyData(config.max_early_data or MAX_PLAINTEXT))
@@ -315,7 +316,7 @@ def _agree(flight: Flight, choices: Choices, transcript: Transcript) -> KeySched
         if choices.max_early_data:
             _accept_early_data(flight, choices, schedule, transcript.digest())
     flight.send(_server_hello(choices, share))
-    if offer.hello.legacy_session_id and choices.retried is None:
+    if offer.hello.legacy_session_id and choices.retried is None:  # req: E.4-1
         flight.add(SendChangeCipherSpec())
     schedule.add_shared_secret(shared)
     return schedule
@@ -331,7 +332,8 @@ def _accept_early_data(
 
 
 def _server_hello(choices: Choices, share: bytes | None) -> ServerHello:
-    # req: 4.2.3-1 4.2.3-5 4.2.3-8 4.2.3-10 4.2.3-11 4.3.1-13 4.3.1-14 4.3.8-17 9.2-3
+    # req: 4.2.3-1 4.2.3-4 4.2.3-5 4.2.3-8 4.2.3-10 4.2.3-11 4.2.4-12 4.3.1-13 4.3.1-14 4.3.8-17
+    # req: 9.2-3 E.5-8
     bodies: list[ExtensionBody] = [SelectedVersion(ProtocolVersion.TLS_1_3)]
     if choices.group is not None and share is not None:
         bodies.append(KeyShareServerHello(KeyShareEntry(choices.group, share)))

@@ -407,7 +407,7 @@ class ExtensionBlock(Bounded[Extensions]):
         return Extensions(self._read_body(kind, data) for kind, data in raw.items())
 
     def _read_body(self, kind: ExtensionType, data: bytes) -> ExtensionBody:
-        # req: 4.3-2 4.3-7
+        # req: 4.2.2-18 4.3-2 4.3-7
         places = PLACEMENT.get(kind)
         if places is None:
             return UnknownExtension(kind, data)
