@@ -18,9 +18,9 @@ from tests.unit import support
 from tpmtls.backends.tpm.backend import TpmBackend
 from tpmtls.backends.tpm.opening import Tpm
 
-KEY_SCHEDULE = frozenset({"ecdhe", "hkdf"})
-ALL = KEY_SCHEDULE | {"aead"}  # where the key that signs is, the peer cannot tell
-ON = (("libtpms", KEY_SCHEDULE), ("libtpms", ALL), ("swtpm", ALL))
+ALL = frozenset({"ecdhe", "hkdf", "aead"})  # where the key that signs is, the peer cannot tell
+LEVELS = (*(frozenset({level}) for level in ("ecdhe", "hkdf", "aead")), ALL)
+ON = tuple((kind, levels) for kind in ("libtpms", "swtpm") for levels in LEVELS)
 """Which levels on which TPM."""
 SHOWN = {
     "groups": "",
