@@ -1,0 +1,138 @@
+"""The certificates that the suite shows to clients under test: an authority, and leaves it signed."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tlsconform.authentication import Credential
+from tpmtls.backends.software_signer import SoftwareSigner
+from tpmtls.codepoints import SignatureScheme
+
+_S = SignatureScheme
+_DAY: Final = datetime.timedelta(days=1)
+_NAMES: Final = (
+    x509.DNSName("localhost"),
+    x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+    x509.IPAddress(ipaddress.ip_address("::1")),
+)
+
+KINDS: Final[dict[str, tuple[Callable[[], Any], tuple[SignatureScheme, ...]]]] = {
+    "p256": (lambda: ec.generate_private_key(ec.SECP256R1()), (_S.ecdsa_secp256r1_sha256,)),
+    "rsa": (
+        lambda: rsa.generate_private_key(65537, 2048),
+        (_S.rsa_pss_rsae_sha256, _S.rsa_pss_rsae_sha384, _S.rsa_pss_rsae_sha512),
+    ),
+    "p384": (lambda: ec.generate_private_key(ec.SECP384R1()), (_S.ecdsa_secp384r1_sha384,)),
+    "p521": (lambda: ec.generate_private_key(ec.SECP521R1()), (_S.ecdsa_secp521r1_sha512,)),
+    "ed25519": (ed25519.Ed25519PrivateKey.generate, (_S.ed25519,)),
+    "ed448": (ed448.Ed448PrivateKey.generate, (_S.ed448,)),
+}
+"""Kinds of keys: how one is made, and the schemes that it signs handshakes with."""
+
+
+class Authority:
+    """A root that is made anew for each run, with the leaves that it has signed so far."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._leaves: dict[tuple[str, str], Credential] = {}
+        self._keys: dict[tuple[str, str], Any] = {}
+
+    @cached_property
+    def certificate(self) -> x509.Certificate:
+        """The root, self-signed."""
+        builder = self._builder("tlsconform root", self._key.public_key())
+        builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
+        builder = builder.add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        return builder.sign(self._key, hashes.SHA256())
+
+    @cached_property
+    def pem(self) -> bytes:
+        """The root in PEM."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def write_files(self, folder: Path) -> dict[str, str]:
+        """Write what a client under test may want; the paths by their fields in its command.
+
+        `ca` is the root, `cert` and `key` a client's certificate with its key, all in PEM.
+        """
+        client = self.credential("p256", "client")
+        key = self._keys["p256", "client"].private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        certificate = x509.load_der_x509_certificate(client.chain[0])
+        contents = {
+            "ca": self.pem,
+            "cert": certificate.public_bytes(serialization.Encoding.PEM),
+            "key": key,
+        }
+        for name, content in contents.items():
+            (folder / f"{name}.pem").write_bytes(content)
+        return {name: str(folder / f"{name}.pem") for name in contents}
+
+    def credential(self, kind: str = "p256", usage: str = "server") -> Credential:
+        """A leaf of that kind for localhost, as a server or a `client`; the same one each time."""
+        known = self._leaves.get((kind, usage))
+        if known is None:
+            known = self._leaves[kind, usage] = self._issue(kind, usage)
+        return known
+
+    def _issue(self, kind: str, usage: str) -> Credential:
+        make, schemes = KINDS[kind]
+        key = self._keys[kind, usage] = make()
+        oid = (
+            ExtendedKeyUsageOID.SERVER_AUTH if usage == "server" else ExtendedKeyUsageOID.CLIENT_AUTH
+        )
+        builder = self._builder(f"tlsconform {usage} {kind}", key.public_key())
+        builder = builder.add_extension(x509.BasicConstraints(False, None), critical=True)
+        builder = builder.add_extension(_usage(digital_signature=True), critical=True)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([oid]), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName(_NAMES), critical=False)
+        leaf = builder.sign(self._key, hashes.SHA256())
+        chain = (leaf.public_bytes(serialization.Encoding.DER),)
+        return Credential(chain, SoftwareSigner(key), schemes)
+
+    def _builder(self, name: str, public_key: Any) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tlsconform root")])
+        own = x509.SubjectKeyIdentifier.from_public_key(public_key)
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _DAY)
+            .not_valid_after(now + 30 * _DAY)
+            .add_extension(own, critical=False)
+            .add_extension(authority, critical=False)
+        )
+
+
+def _usage(**set_bits: bool) -> x509.KeyUsage:
+    names = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(**{name: set_bits.get(name, False) for name in names})

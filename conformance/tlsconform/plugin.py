@@ -1,0 +1,177 @@
+"""The pytest plugin: options, targets, fixtures, and what a test's end means for its requirements.
+
+`tlsconform server HOST:PORT` runs pytest with it; so does `pytest --pyargs tlsconform.suite
+--tls-server HOST:PORT`. Without one of its options it does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tlsconform.journal import Journal
+from tlsconform.outcome import TargetUnavailable
+from tlsconform.peer import ScriptedClient, ScriptedServer
+from tlsconform.session import SUITE, Session, session_of
+from tlsconform.verdicts import Judge
+
+EXIT_UNAVAILABLE: Final = 3
+
+SUITE_FOLDER: Final = Path(__file__).parent / "suite"
+
+Connect = Callable[..., ScriptedClient]
+Serve = Callable[..., ScriptedServer]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tlsconform", "TLS 1.3 conformance (RFC 9846)")
+    add = group.addoption
+    add("--tls-server", metavar="HOST:PORT", help="ask the server that listens there")
+    add("--tls-client", metavar="COMMAND", help="ask this client; {host} and {port} are filled in")
+    add("--tls-client-resume", metavar="COMMAND", help="the client's command to resume {session}")
+    add("--tls-client-early-data", metavar="COMMAND", help="… and to send {early_data} as 0-RTT")
+    add("--tls-self", metavar="BACKEND", help="ask tpmtls in this process: software, tpm, …")
+    add("--tls-server-name", metavar="NAME", default="localhost", help="server_name to send")
+    add("--tls-psk", metavar="ID:HEX", help="an external PSK that the target knows")
+    add("--tls-alpn", metavar="A,B", default="", help="protocols to try, beside the usual ones")
+    add("--tls-seed", metavar="N", type=int, default=0, help="what makes a run repeat (default: 0)")
+    add("--tls-timeout", metavar="S", type=float, default=2.0, help="seconds that silence may last")
+    add("--tls-rfc", choices=("9846", "8446"), default="9846", help="which RFC's rules to judge by")
+    add("--tls-level", choices=("must", "should"), default="must", help="what fails the run")
+    add("--tls-expect", metavar="FILE", help="TOML with the failures that are expected")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "req(id, …): requirements of RFC 9846 that the test is about")
+    config.addinivalue_line("markers", "needs(feature, …): what the target must have")
+    session = Session.from_options(config)
+    if session is None:
+        return
+    config.stash[SUITE] = session
+    config.pluginmanager.register(Judge(session), "tlsconform-judge")
+    workers = getattr(config, "workerinput", None)
+    try:
+        session.learn(None if workers is None else workers["tlsconform"])
+    except TargetUnavailable as error:
+        session.close()
+        pytest.exit(f"tlsconform: {error}", returncode=EXIT_UNAVAILABLE)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell xdist's workers what was found out about the target, so that it is asked once."""
+    session = node.config.stash.get(SUITE, None)
+    if session is not None:
+        node.workerinput["tlsconform"] = session.known()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    session = config.stash.get(SUITE, None)
+    if session is not None:
+        session.close()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests of the role that is not under test."""
+    session = config.stash.get(SUITE, None)
+    ours = [item for item in items if role_of(item) is not None]
+    if session is None:
+        if ours and not config.option.collectonly:
+            raise pytest.UsageError(
+                "the tests of tlsconform need a target: --tls-server, --tls-client or --tls-self"
+            )
+        return
+    left_out = [item for item in ours if role_of(item) not in session.roles]
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def role_of(item: pytest.Item) -> str | None:
+    """Which role a test of the suite examines; None for other tests."""
+    for role in ("server", "client"):
+        if SUITE_FOLDER / role in item.path.parents:
+            return role
+    return None
+
+
+def _needs(request: pytest.FixtureRequest) -> frozenset[str]:
+    return frozenset(n for mark in request.node.iter_markers("needs") for n in mark.args)
+
+
+@pytest.fixture
+def journal() -> Journal:
+    """What this test says and hears."""
+    return Journal()
+
+
+@pytest.fixture
+def rfc(request: pytest.FixtureRequest) -> str:
+    """The RFC that the run judges by: "9846", or "8446"."""
+    return session_of(request.config).rfc
+
+
+@pytest.fixture
+def features(request: pytest.FixtureRequest) -> Any:
+    """What the target supports: ServerFeatures or ClientFeatures."""
+    return session_of(request.config).features[role_of(request.node) or "server"]
+
+
+@pytest.fixture
+def connect(request: pytest.FixtureRequest, journal: Journal) -> Iterator[Connect]:
+    """Opens connections to the server under test: each call gives a ScriptedClient."""
+    session, needs = session_of(request.config), _needs(request)
+    opened: list[ScriptedClient] = []
+
+    def open_connection(**how: Any) -> ScriptedClient:
+        client = session.connect(journal, f"{request.node.nodeid}#{len(opened)}", needs, **how)
+        opened.append(client)
+        return client
+
+    yield open_connection
+    _wind_up(opened)
+
+
+@pytest.fixture
+def client(connect: Connect) -> ScriptedClient:
+    """A scripted client, connected to the server under test."""
+    return connect()
+
+
+@pytest.fixture
+def serve(request: pytest.FixtureRequest, journal: Journal) -> Iterator[Serve]:
+    """Starts the client under test: each call gives the ScriptedServer that it connected to."""
+    session, needs = session_of(request.config), _needs(request)
+    opened: list[ScriptedServer] = []
+
+    def start(*, resume: bool = False, early_data: bool = False) -> ScriptedServer:
+        seed = f"{request.node.nodeid}#{len(opened)}"
+        server = session.serve(journal, seed, needs, resume=resume, early_data=early_data)
+        opened.append(server)
+        return server
+
+    yield start
+    output = session.client.output() if opened else ""
+    if output:
+        journal.remark("the client printed:\n" + "\n".join(output.splitlines()[-20:]))
+    session.client.finish()
+    _wind_up(opened)
+
+
+@pytest.fixture
+def server(serve: Serve) -> ScriptedServer:
+    """A scripted server, to which the client under test has connected."""
+    return serve()
+
+
+def _wind_up(peers: list[Any]) -> None:
+    unused = [str(edit) for peer in peers for edit in peer.unused_edits]
+    for peer in peers:
+        peer.close()
+    if unused:
+        pytest.fail(f"edits that nothing was sent with: {'; '.join(unused)}", pytrace=False)
+
+

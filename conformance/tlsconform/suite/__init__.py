@@ -1,0 +1,1 @@
+"""The tests: `server` asks servers, `client` asks clients, one module for each section."""

@@ -1,0 +1,1 @@
+"""Tests of clients: a scripted server asks."""

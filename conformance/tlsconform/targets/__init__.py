@@ -1,0 +1,5 @@
+"""What is under test: a server that listens, a client that is a command, or ours in this process."""
+
+from tlsconform.targets.base import ClientTarget, ServerTarget
+
+__all__ = ["ClientTarget", "ServerTarget"]
