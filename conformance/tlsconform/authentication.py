@@ -1,4 +1,4 @@
-"""CertificateVerify, made and checked without the reference's own rules for it (RFC 9846 §4.5.2)."""
+"""CertificateVerify, made and checked without the reference's own rules (RFC 9846 §4.5.2)."""
 
 from __future__ import annotations
 

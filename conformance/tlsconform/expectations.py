@@ -1,8 +1,8 @@
 """Failures that a user expects, with the reason: a TOML file, so that a run can be kept green.
 
-    [[expected]]
-    test = "test_key_share.py::test_zero_share*"    # a pattern for the end of the test's name
-    reason = "our library closes without an alert, ticket 123"
+[[expected]]
+test = "test_key_share.py::test_zero_share*"    # a pattern for the end of the test's name
+reason = "our library closes without an alert, ticket 123"
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How tests of the suite say what they are about.
 
-    @req("4.2.2-16")
-    @needs("resumption")
-    def test_…(client): …
+@req("4.2.2-16")
+@needs("resumption")
+def test_…(client): …
 """
 
 from __future__ import annotations

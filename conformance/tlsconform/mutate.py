@@ -1,4 +1,4 @@
-"""Messages as trees of fields, and edits of them by path: what makes a message malformed on purpose.
+"""Messages as trees of fields, and edits of them by path: what malforms a message on purpose.
 
 A tree is made from a message of the reference's codec, which stays as strict as it is. An edit
 changes one node of the tree before it becomes octets:
@@ -216,7 +216,7 @@ def set_field(path: str, value: bytes | int) -> Edit:
 
 
 def flip(path: str, position: int = 0) -> Edit:
-    """The lowest bit of one octet of the content inverted; a negative position counts from the end."""
+    """The lowest bit of one octet of the content inverted; -1 is the last octet."""
 
     def change(_: Node | None, node: Node) -> None:
         node.flatten()
@@ -235,7 +235,9 @@ def wrong_length(path: str, by: int = 0, to: int | None = None) -> Edit:
             raise NoSuchField(f"{path} has no length")
         node.declared = len(node.body()) + by if to is None else to
 
-    return Edit(path, f"with its length off by {by:+d}" if to is None else f"of length {to}", change)
+    return Edit(
+        path, f"with its length off by {by:+d}" if to is None else f"of length {to}", change
+    )
 
 
 def append(path: str, octets: bytes) -> Edit:

@@ -1,4 +1,4 @@
-"""The certificates that the suite shows to clients under test: an authority, and leaves it signed."""
+"""The certificates that the suite shows to what is under test: an authority, and its leaves."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ class Authority:
         make, schemes = KINDS[kind]
         key = self._keys[kind, usage] = make()
         oid = (
-            ExtendedKeyUsageOID.SERVER_AUTH if usage == "server" else ExtendedKeyUsageOID.CLIENT_AUTH
+            ExtendedKeyUsageOID.SERVER_AUTH
+            if usage == "server"
+            else ExtendedKeyUsageOID.CLIENT_AUTH
         )
         builder = self._builder(f"tlsconform {usage} {kind}", key.public_key())
         builder = builder.add_extension(x509.BasicConstraints(False, None), critical=True)

@@ -45,7 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "req(id, …): requirements of RFC 9846 that the test is about")
+    config.addinivalue_line(
+        "markers", "req(id, …): requirements of RFC 9846 that the test is about"
+    )
     config.addinivalue_line("markers", "needs(feature, …): what the target must have")
     session = Session.from_options(config)
     if session is None:
@@ -173,5 +175,3 @@ def _wind_up(peers: list[Any]) -> None:
         peer.close()
     if unused:
         pytest.fail(f"edits that nothing was sent with: {'; '.join(unused)}", pytrace=False)
-
-

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final
 
 from tlsconform.channel import Silence
 from tlsconform.features import REQUEST, ClientFeatures, ServerFeatures
@@ -32,7 +32,12 @@ from tpmtls.wire.extensions import (
     SupportedGroups,
     SupportedVersions,
 )
-from tpmtls.wire.messages import CertificateRequest, HelloRetryRequest, NewSessionTicket, ServerHello
+from tpmtls.wire.messages import (
+    CertificateRequest,
+    HelloRetryRequest,
+    NewSessionTicket,
+    ServerHello,
+)
 
 QUIET: Final = 0.3
 """Seconds to wait for what may not come."""
@@ -40,7 +45,6 @@ ALPN_TRIED: Final = (b"http/1.1", b"h2", b"http/1.0", b"echo", b"imap", b"smtp",
 TLS12_SUITES: Final = tuple(
     CipherSuite(code) for code in (0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA8, 0xCCA9)
 )
-T = TypeVar("T")
 
 
 class ServerProbe:
@@ -69,18 +73,19 @@ class ServerProbe:
             self._plain_handshake(client, found)
         self._groups = self._usable_groups()
         found["groups"] = tuple(group.name for group in self._groups)
-        found["suites"] = tuple(s.name for s in SUITES if self._takes(lambda c: self._suite(c, s)))
+        found["suites"] = tuple(
+            s.name for s in SUITES if self._takes(partial(self._suite, suite=s))
+        )
         found["signature_schemes"] = tuple(
             s.name
             for s, row in SCHEMES.items()
-            if row.signs_handshakes and self._takes(lambda c: self._scheme(c, s))
+            if row.signs_handshakes and self._takes(partial(self._scheme, scheme=s))
         )
         found["retry"] = self._takes(self._retry)
         found["alpn"] = tuple(n.decode() for n in dict.fromkeys(self._alpn) if self._has_alpn(n))
         found["record_size_limit"] = self._takes(self._record_size_limit)
         found["tls12"] = self._takes(self._tls12)
-        found["resumption"] = bool(found["tickets"]) and self._takes(self._resumes)
-        found["psk_ke"] = found["resumption"] and self._takes(self._resumes_without_dhe)
+        found |= self._resumption(bool(found["tickets"]))
         found["external_psk"] = self._psk is not None and self._takes(self._external)
         return ServerFeatures(**found)
 
@@ -137,7 +142,7 @@ class ServerProbe:
                 continue
             client.assembler.add(record.fragment)
             while (octets := client.assembler.next_message()) is not None:
-                message = client._decode(octets)
+                message = client.decode(octets)
                 if isinstance(message, NewSessionTicket):
                     tickets.append(client.psk_of(message))
                 elif isinstance(message, CertificateRequest):
@@ -146,7 +151,7 @@ class ServerProbe:
     # -- single questions --------------------------------------------------------------------------
 
     def _usable_groups(self) -> tuple[NamedGroup, ...]:
-        return tuple(g for g in GROUPS if self._takes(lambda c: self._group(c, g)))
+        return tuple(g for g in GROUPS if self._takes(partial(self._group, group=g)))
 
     def _group(self, client: ScriptedClient, group: NamedGroup) -> bool:
         answer = client.hello(groups=(group,), shares=(group,)).read_server_hello()
@@ -181,30 +186,41 @@ class ServerProbe:
         return client.read_encrypted_extensions().extensions.get(RecordSizeLimit) is not None
 
     def _tls12(self, client: ScriptedClient) -> bool:
-        client.hello(
-            versions=(ProtocolVersion.TLS_1_2,), suites=TLS12_SUITES, groups=self._groups
-        )
+        client.hello(versions=(ProtocolVersion.TLS_1_2,), suites=TLS12_SUITES, groups=self._groups)
         message, _ = client.next_message()
         return isinstance(message, ServerHello | HelloRetryRequest)
 
+    def _resumption(self, has_tickets: bool) -> dict[str, bool]:
+        """Whether tickets are good for resumption, with and without a key exchange.
+
+        The tickets' connections are closed before they are used: many a server takes one at a time.
+        """
+        modes = {
+            "resumption": PskKeyExchangeMode.psk_dhe_ke,
+            "psk_ke": PskKeyExchangeMode.psk_ke,
+        }
+        if not has_tickets:
+            return dict.fromkeys(modes, False)
+        return {
+            name: self._takes(partial(self._resumes, ticket=self._ticket(), mode=mode))
+            for name, mode in modes.items()
+        }
+
     def _ticket(self) -> OfferedPsk:
         with self._client() as client:
-            client.hello(groups=self._groups).complete()
-            tickets = self._talk(client, {})
-        if not tickets:
-            raise NotApplicable("no ticket came")
-        return tickets[0]
+            try:
+                client.hello(groups=self._groups).complete()
+                return self._talk(client, {})[0]
+            except (Finding, IndexError):
+                raise TargetUnavailable(f"{self._target.name} gives tickets unreliably") from None
 
-    def _resumes(self, client: ScriptedClient) -> bool:
-        client.hello(groups=self._groups, psks=(self._ticket(),)).read_server_hello()
-        return client.selected_psk is not None
-
-    def _resumes_without_dhe(self, client: ScriptedClient) -> bool:
-        modes = (PskKeyExchangeMode.psk_ke,)
-        client.hello(groups=self._groups, psks=(self._ticket(),), modes=modes)
+    def _resumes(
+        self, client: ScriptedClient, ticket: OfferedPsk, mode: PskKeyExchangeMode
+    ) -> bool:
+        client.hello(groups=self._groups, psks=(ticket,), modes=(mode,))
         answer = client.read_server_hello()
-        share = answer.extensions.get(KeyShareServerHello)
-        return client.selected_psk is not None and share is None
+        has_share = answer.extensions.get(KeyShareServerHello) is not None
+        return client.selected_psk is not None and has_share is (mode is not mode.psk_ke)
 
     def _external(self, client: ScriptedClient) -> bool:
         if self._psk is None:

@@ -29,7 +29,7 @@ class Verdict(StrEnum):
 class Result:
     """How one test ended; `evidence` is empty where it conforms.
 
-    `requirements` are the test's own, `broken` the one that a finding is about, where it is another.
+    `requirements` are the test's own; `broken` is what a finding is about, where that is another.
     """
 
     test: str
@@ -53,8 +53,9 @@ class Result:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Result:
         """What `to_json` gave."""
-        known = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return cls(**known | {"verdict": Verdict(data["verdict"])})
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        known["verdict"] = Verdict(data["verdict"])
+        return cls(**known)
 
 
 class Judge:
@@ -157,11 +158,11 @@ class Judge:
 
     @staticmethod
     def _expect(report: pytest.TestReport, result: Result, failed: bool) -> None:
-        report.wasxfail = result.expected_failure  # type: ignore[attr-defined]
+        """An expected failure is pytest's xfailed, an unexpected pass its xpassed."""
         if failed:
             report.outcome = "skipped"
-        elif result.verdict is Verdict.NOT_APPLICABLE:
-            del report.wasxfail  # type: ignore[attr-defined]
+        if result.verdict is not Verdict.NOT_APPLICABLE:
+            report.wasxfail = result.expected_failure or ""
 
     def pytest_report_teststatus(
         self, report: pytest.TestReport

@@ -206,9 +206,10 @@ class Peer:
     def next_message(self) -> tuple[HandshakeMessage, bytes]:
         """The next handshake message, decoded, and its octets."""
         octets = self.next_octets()
-        return self._decode(octets), octets
+        return self.decode(octets), octets
 
-    def _decode(self, octets: bytes) -> HandshakeMessage:
+    def decode(self, octets: bytes) -> HandshakeMessage:
+        """A message from its octets, noted in the journal; raises NonConformance."""
         try:
             message = decode_message(octets)
         except PeerViolation as error:
@@ -233,7 +234,9 @@ class Peer:
             try:
                 record = self.next_record(timeout)
             except Silence:
-                raise NonConformance("application data", f"silence for {self.timeout:g} s") from None
+                raise NonConformance(
+                    "application data", f"silence for {self.timeout:g} s"
+                ) from None
             if record is None:
                 raise NonConformance("application data", "the end of the connection")
             if record.content_type is ContentType.alert:
@@ -247,7 +250,7 @@ class Peer:
 
     def absorb(self, octets: bytes) -> None:
         """Act on a message that comes while something else is waited for: follow key changes."""
-        message = self._decode(octets)
+        message = self.decode(octets)
         if isinstance(message, KeyUpdate):
             self._follow(message)
 
@@ -332,7 +335,9 @@ class Peer:
 
     # -- keys --------------------------------------------------------------------------------------
 
-    def protection(self, epoch: Epoch, secret: Secret, suite: CipherSuite | None = None) -> Protection:
+    def protection(
+        self, epoch: Epoch, secret: Secret, suite: CipherSuite | None = None
+    ) -> Protection:
         """The keys of a traffic secret."""
         parameters = SUITES[suite or self.suite]
         return Protection(epoch, parameters, traffic_aead(self.backend, parameters, secret))
@@ -388,9 +393,7 @@ class Peer:
         """Keep what a key log wants: the captures of failed tests are read with it."""
         if row.key_log is not None:
             octets = self.backend.reveal(secret, "key log")
-            self.journal.key_log.append(
-                f"{row.key_log} {self.client_random.hex()} {octets.hex()}"
-            )
+            self.journal.key_log.append(f"{row.key_log} {self.client_random.hex()} {octets.hex()}")
 
     def start_schedule(self, psk: bytes | None, algorithm: HashAlgorithm) -> KeySchedule:
         """The Early Secret of a PSK, or of none."""
@@ -438,5 +441,7 @@ class Peer:
         verify = self.receive(CertificateVerify)
         leaf = certificate.certificate_list[0].cert_data
         if not signature_is_valid(leaf, verify.algorithm, verify.signature, content):
-            raise NonConformance("a CertificateVerify that verifies", verify.algorithm.name, "4.5.2-9")
+            raise NonConformance(
+                "a CertificateVerify that verifies", verify.algorithm.name, "4.5.2-9"
+            )
         return verify

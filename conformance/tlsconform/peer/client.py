@@ -106,7 +106,7 @@ class OfferedPsk:
 
 
 class ScriptedClient(Peer):
-    """Against a server; `share_groups` are the groups it sends shares for, unless told otherwise."""
+    """Against a server; `share_groups` are what it sends shares for, unless told otherwise."""
 
     role = "client"
     writes, reads = "client_secret", "server_secret"
@@ -382,7 +382,7 @@ class ScriptedClient(Peer):
         return self.parameters
 
     def read_authentication(self) -> None:
-        """CertificateRequest if there is one, Certificate and CertificateVerify; none with a PSK."""
+        """CertificateRequest if it comes, Certificate and CertificateVerify; none with a PSK."""
         if self.selected_psk is not None:
             return
         message, octets = self.next_message()
@@ -423,7 +423,7 @@ class ScriptedClient(Peer):
             self.accept_server_hello(message, octets)
             return
         if octets[0] == NewSessionTicket.msg_type and hasattr(self, "final"):
-            ticket = self._decode(octets)
+            ticket = self.decode(octets)
             if isinstance(ticket, NewSessionTicket):
                 self.tickets.append(ticket)
             return

@@ -161,9 +161,7 @@ class ScriptedServer(Peer):
         # the transcript holds the whole ClientHello already: hash it anew up to the binders
         if self.first_offer is not self.offer:
             raise RuntimeError("binders after a HelloRetryRequest are not checked here")
-        return offered.binders[index] == verify_data(
-            self.backend, key, self.hash.digest(truncated)
-        )
+        return offered.binders[index] == verify_data(self.backend, key, self.hash.digest(truncated))
 
     def read_early_data(self, psk: bytes, suite: CipherSuite | None = None) -> Self:
         """Read under the client's early keys: it has offered early data under this PSK."""

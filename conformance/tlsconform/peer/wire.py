@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from tlsconform.channel import Channel, Silence
+from tlsconform.channel import Channel
 from tlsconform.journal import Journal
 from tlsconform.outcome import NonConformance
 from tpmtls.codepoints import AlertDescription, ContentType, ProtocolVersion
@@ -171,7 +171,9 @@ class Wire:
             record = self.reader.next_record()
         except PeerViolation as error:
             self.journal.add("received", f"{raw.content_type.name} record: {error}", (), octets)
-            raise NonConformance("a record that can be read", str(error), error.requirement) from None
+            raise NonConformance(
+                "a record that can be read", str(error), error.requirement
+            ) from None
         if record is None:
             self.journal.add("received", raw.content_type.name, (), octets)
         else:

@@ -1,4 +1,4 @@
-"""What is under test: a server that listens, a client that is a command, or ours in this process."""
+"""What is under test: a server that listens, a client that is a command, or ours in process."""
 
 from tlsconform.targets.base import ClientTarget, ServerTarget
 

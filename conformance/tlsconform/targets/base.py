@@ -54,7 +54,7 @@ class ClientTarget(Target):
     def say(self, data: bytes) -> None:
         """Have the client send application data, as far as it does what its stdin says."""
 
-    def wind_up(self) -> None:  # noqa: B027 - one in this process has done all it does
+    def wind_up(self) -> None:
         """Let the client end by itself, for a bounded time: its input is over."""
 
     @abstractmethod

@@ -70,9 +70,7 @@ class InProcessChannel(Channel):
         self.connection.forget()
 
 
-def _credentials(
-    authority: Authority, usage: str, backend: Backend
-) -> tuple[Credential, ...]:
+def _credentials(authority: Authority, usage: str, backend: Backend) -> tuple[Credential, ...]:
     made: list[OurCredential] = [authority.credential(kind, usage) for kind in KINDS]
     return tuple(Credential(each.chain, each.signer) for each in made)
 
@@ -191,5 +189,3 @@ class InProcessClient(ClientTarget):
 
     def close(self) -> None:
         self._backend.close()
-
-
