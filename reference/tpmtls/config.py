@@ -19,6 +19,8 @@ from tpmtls.backends.base import PskReference, Signer
 from tpmtls.backends.references import open_key
 from tpmtls.certificates import (
     TrustStore,
+    deprecated_hash,
+    is_self_signed,
     load_chain,
     matches_name,
     parse_server_name,
@@ -69,7 +71,10 @@ KeyLog = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Credential:
-    """A certificate chain, DER, leaf first, and the signer that holds its key."""
+    """A certificate chain, DER, leaf first, and the signer that holds its key.
+
+    A chain with signatures made with MD5 or SHA-1 is refused, but for self-signed certificates.
+    """
 
     chain: tuple[bytes, ...]
     signer: Signer = field(repr=False)
@@ -79,6 +84,11 @@ class Credential:
             raise ConfigurationError("a credential needs at least its own certificate")
         if not self.schemes:
             raise ConfigurationError("the private key does not belong to the certificate's kind")
+        # req: 4.3.3-16
+        for certificate in self.certificates:
+            name = deprecated_hash(certificate)
+            if name and not is_self_signed(certificate):
+                raise ConfigurationError(f"a certificate of the chain is signed with {name}")
 
     @classmethod
     def load(
@@ -130,7 +140,7 @@ class ExternalPsk:
 
     identity: bytes
     key: bytes = field(default=b"", repr=False)
-    hash: HashAlgorithm = SHA256
+    hash: HashAlgorithm = SHA256  # req: 4.3.11-3
     max_early_data: int = 0
     suite: CipherSuite | None = None
     alpn: str | None = None
@@ -340,6 +350,7 @@ def is_ip(name: str) -> bool:
 
 
 def _known(field_name: str, values: tuple[CodePoint, ...], known: Any) -> None:
+    # req: 4.3.7-1
     for value in values:
         if value not in known:
             raise ConfigurationError(f"{field_name}: {value!r} is not supported")

@@ -24,6 +24,7 @@ SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUT
 ALL_SCHEMES = tuple(SignatureScheme)
 
 SHA1_RSA = bytes.fromhex("300d06092a864886f70d0101050500")
+SHA1_ECDSA = bytes.fromhex("300906072a8648ce3d0401")
 MD5_RSA = bytes.fromhex("300d06092a864886f70d0101040500")
 _RSA_KEY = bytes.fromhex("300d06092a864886f70d0101010500")
 
@@ -199,12 +200,22 @@ def resigned(
     edit: Callable[[list[bytes]], None] = lambda fields: None,
 ) -> x509.Certificate:
     """The certificate with another signature algorithm, and its fields edited."""
+    return x509.load_der_x509_certificate(resigned_octets(certificate, algorithm, sign, edit))
+
+
+def resigned_octets(
+    certificate: x509.Certificate,
+    algorithm: bytes,
+    sign: Callable[[bytes], bytes],
+    edit: Callable[[list[bytes]], None] = lambda fields: None,
+) -> bytes:
+    """The same in DER, whether or not the library can read it."""
     fields = list(der.children(certificate.tbs_certificate_bytes))
     fields[2] = algorithm
     edit(fields)
     tbs = tlv(der.SEQUENCE, *fields)
     signature = tlv(der.BIT_STRING, b"\0", sign(tbs))
-    return x509.load_der_x509_certificate(tlv(der.SEQUENCE, tbs, algorithm, signature))
+    return tlv(der.SEQUENCE, tbs, algorithm, signature)
 
 
 def rsa_signed(
@@ -215,11 +226,17 @@ def rsa_signed(
     return resigned(certificate, algorithm, lambda t: private.sign(t, padding.PKCS1v15(), digest))
 
 
-def pss_algorithm(salt: int = 32, null: bytes = b"\x05\x00") -> bytes:
-    """AlgorithmIdentifier of RSASSA-PSS with SHA-256."""
-    sha256 = tlv(0x30, bytes.fromhex("0609608648016503040201"), null)
-    mask = tlv(0x30, bytes.fromhex("06092a864886f70d010108"), sha256)
-    parameters = tlv(0x30, tlv(0xA0, sha256), tlv(0xA1, mask), tlv(0xA2, tlv(0x02, bytes((salt,)))))
+def pss_algorithm(
+    salt: int = 32,
+    null: bytes = b"\x05\x00",
+    digest: str = "0609608648016503040201",
+    length: str | None = None,
+) -> bytes:
+    """AlgorithmIdentifier of RSASSA-PSS with SHA-256; `length` is the salt's, as it is encoded."""
+    name = tlv(0x30, bytes.fromhex(digest), null)
+    mask = tlv(0x30, bytes.fromhex("06092a864886f70d010108"), name)
+    octets = tlv(0xA2, tlv(0x02, bytes((salt,)))) if length is None else bytes.fromhex(length)
+    parameters = tlv(0x30, tlv(0xA0, name), tlv(0xA1, mask), octets)
     return tlv(0x30, bytes.fromhex("06092a864886f70d01010a"), parameters)
 
 

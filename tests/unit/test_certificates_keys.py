@@ -5,18 +5,21 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from tests.pki import KINDS, SCHEMES
 from tests.unit.certificate_builder import (
     ALL_SCHEMES,
     MD5_RSA,
+    SHA1_ECDSA,
     SHA1_RSA,
     Holder,
     authority,
     leaf,
     pss_algorithm,
     pss_signed,
+    resigned,
+    resigned_octets,
     rsa_signed,
     tlv,
     with_key_algorithm,
@@ -25,11 +28,14 @@ from tpmtls.backends.software_signer import SoftwareSigner
 from tpmtls.certificates import (
     chain_schemes,
     key_type,
+    parse_chain,
     schemes_for_key,
     signature_content,
     verify_signature,
 )
+from tpmtls.codepoints import AlertDescription as Alert
 from tpmtls.codepoints import SignatureScheme as S
+from tpmtls.violations import CertificateError
 
 ALL_PSS = (S.rsa_pss_pss_sha256, S.rsa_pss_pss_sha384, S.rsa_pss_pss_sha512)
 CONTENT = signature_content("server", bytes(32))
@@ -221,6 +227,30 @@ def _rsa() -> tuple[Holder, x509.Certificate]:
     return root, leaf(root).certificate
 
 
+@pytest.mark.req("4.3.3-17")
+@pytest.mark.req("4.5.1.2-10")
+@pytest.mark.parametrize("algorithm", [SHA1_RSA, MD5_RSA])
+def test_with_what_a_self_signed_certificate_is_signed_does_not_matter(algorithm: bytes) -> None:
+    root, end = _rsa()
+    own = rsa_signed(root.certificate, root.key, algorithm)
+    assert chain_schemes([end, own]) == (S.rsa_pkcs1_sha256,)
+    stranger = rsa_signed(own, rsa.generate_private_key(65537, 2048), algorithm)
+    assert len(chain_schemes([end, stranger])) == 2
+
+
+@pytest.mark.req("4.3.3-17")
+def test_a_self_signature_with_ecdsa_and_sha1() -> None:
+    root = authority()
+    stranger = authority(kind="p384")
+
+    def signed_by(holder: Holder) -> x509.Certificate:
+        sha1 = ec.ECDSA(hashes.SHA1())
+        return resigned(root.certificate, SHA1_ECDSA, lambda tbs: holder.key.sign(tbs, sha1))
+
+    assert chain_schemes([signed_by(root)]) == ()
+    assert chain_schemes([signed_by(stranger)]) == (S.ecdsa_sha1,)
+
+
 def test_pss_is_told_by_the_issuers_key() -> None:
     root, end = _rsa()
     signed = pss_signed(end, root.key)
@@ -240,6 +270,39 @@ def test_pss_is_told_by_the_issuers_key() -> None:
 def test_schemes_of_deprecated_signatures(algorithm: bytes, expected: S | None) -> None:
     root, end = _rsa()
     assert chain_schemes([rsa_signed(end, root.key, algorithm)]) == (expected,)
+
+
+@pytest.mark.req("4.3.3-12")
+def test_pss_with_other_parameters_than_the_issuers_key_has_no_code_point() -> None:
+    root, end = _rsa()
+    signed = pss_signed(end, root.key)
+    sha384 = pss_algorithm(salt=48, digest="0609608648016503040202")
+    bare = tlv(0x30, bytes.fromhex("06092a864886f70d01010a"))
+    for algorithm, expected in (
+        (bare, S.rsa_pss_pss_sha256),
+        (pss_algorithm(), S.rsa_pss_pss_sha256),
+        (pss_algorithm(null=b""), S.rsa_pss_pss_sha256),
+        (pss_algorithm(salt=48), None),
+        (sha384, None),
+    ):
+        issuer = with_key_algorithm(root.certificate, algorithm, root.key)
+        assert chain_schemes([signed, issuer])[0] == expected
+
+
+@pytest.mark.req("4.3.3-11")
+@pytest.mark.parametrize("salt", ["a20402020020", "a28103020120", "a20402810120"])
+def test_pss_parameters_that_are_not_in_der_are_refused(salt: str) -> None:
+    root, end = _rsa()
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+
+    def with_salt(length: str) -> bytes:
+        algorithm = pss_algorithm(length=length)
+        return resigned_octets(end, algorithm, lambda t: root.key.sign(t, pss, hashes.SHA256()))
+
+    assert chain_schemes(parse_chain([with_salt("a203020120")])) == (S.rsa_pss_rsae_sha256,)
+    with pytest.raises(CertificateError) as caught:
+        parse_chain([with_salt(salt)])
+    assert caught.value.alert is Alert.bad_certificate
 
 
 @pytest.mark.req("4.3.3-7")

@@ -147,6 +147,7 @@ def satisfied(oid: bytes, values: str) -> bool:
 
 @pytest.mark.req("4.3.5-2")
 @pytest.mark.req("4.3.5-3")
+@pytest.mark.req("4.3.5-4")
 @pytest.mark.parametrize(
     ("oid", "values", "expected"),
     [

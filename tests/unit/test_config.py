@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from tests.unit.certificate_builder import MD5_RSA, SHA1_RSA, authority, leaf, rsa_signed
 from tests.unit.support import client_config, credential, pki, server_config, trust
 from tpmtls.algorithms import SHA256, SHA384, HashAlgorithm
 from tpmtls.backends.base import PskReference
+from tpmtls.backends.software_signer import SoftwareSigner
 from tpmtls.certificates import TrustStore
 from tpmtls.codepoints import CipherSuite, NamedGroup, PskKeyExchangeMode, SignatureScheme
 from tpmtls.config import DEFAULT_GROUPS, Credential, ExternalPsk
+from tpmtls.handshake.authentication import to_der
 from tpmtls.violations import ConfigurationError
 
 G, S, Suite = NamedGroup, SignatureScheme, CipherSuite
@@ -223,6 +226,19 @@ def test_a_chain_has_its_intermediates() -> None:
 def test_a_credential_needs_a_certificate(chain: Any) -> None:
     with pytest.raises(ConfigurationError):
         Credential(chain, credential().signer)
+
+
+@pytest.mark.req("4.3.3-14", "4.3.3-16")
+@pytest.mark.parametrize("algorithm", [SHA1_RSA, MD5_RSA], ids=["sha1", "md5"])
+def test_a_chain_signed_with_a_deprecated_hash_is_refused(algorithm: bytes) -> None:
+    root = authority(kind="rsa")
+    end = leaf(root)
+    own = rsa_signed(root.certificate, root.key, algorithm)
+    weak = rsa_signed(end.certificate, root.key, algorithm)
+    signer = SoftwareSigner(end.key)
+    Credential(to_der([end.certificate, own]), signer)
+    with pytest.raises(ConfigurationError, match=r"signed with (SHA1|MD5)"):
+        Credential(to_der([weak, root.certificate]), signer)
 
 
 def test_a_key_of_another_kind_is_refused() -> None:

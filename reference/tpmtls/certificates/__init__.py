@@ -5,6 +5,8 @@ RFC 9846 §4.3.3 to §4.3.5, §4.5.1 and §4.5.2; path validation is RFC 5280's.
 
 from tpmtls.certificates.keys import (
     chain_schemes,
+    deprecated_hash,
+    is_self_signed,
     key_type,
     schemes_for_key,
     signature_content,
@@ -23,6 +25,8 @@ from tpmtls.certificates.verification import verify_client_chain, verify_server_
 __all__ = [
     "TrustStore",
     "chain_schemes",
+    "deprecated_hash",
+    "is_self_signed",
     "issued_by",
     "key_type",
     "load_chain",

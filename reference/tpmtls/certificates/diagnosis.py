@@ -13,10 +13,9 @@ from itertools import pairwise
 from typing import Final, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 
 from tpmtls.certificates.keys import (
+    deprecated_hash,
     is_self_signed,
     is_signed_by,
     is_weak,
@@ -126,16 +125,11 @@ def _extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
 def _weak_hash(path: list[x509.Certificate], store: TrustStore) -> CertificateError | None:
     # req: 4.5.1.3-4 4.5.1.3-5
     for certificate in path:
-        try:
-            algorithm = certificate.signature_hash_algorithm
-        except UnsupportedAlgorithm:
-            continue
-        if isinstance(algorithm, hashes.MD5 | hashes.SHA1) and not (
-            certificate in store or is_self_signed(certificate)
-        ):
+        name = deprecated_hash(certificate)
+        if name and not (certificate in store or is_self_signed(certificate)):
             return CertificateError(
                 "signature",
-                f"the signature of {name_of(certificate)} uses {algorithm.name.upper()}",
+                f"the signature of {name_of(certificate)} uses {name}",
                 Alert.bad_certificate,
             )
     return None

@@ -7,7 +7,8 @@ from typing import Any, Final, Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, padding, rsa
 from cryptography.x509.oid import PublicKeyAlgorithmOID, SignatureAlgorithmOID
 
 from tpmtls.algorithms import SCHEMES, SHA256, SHA384, SHA512, HashAlgorithm, KeyType
@@ -174,19 +175,54 @@ def chain_schemes(chain: Sequence[x509.Certificate]) -> tuple[SignatureScheme | 
 def signature_scheme(
     certificate: x509.Certificate, issuer: x509.Certificate | None
 ) -> SignatureScheme | None:
-    """The scheme that signed the certificate; ECDSA's by its hash, whatever the issuer's curve."""
+    """The scheme that signed the certificate; ECDSA's by its hash, whatever the issuer's curve.
+
+    None, too, where an issuer's key has PSS parameters and the signature was made with others.
+    """
     oid = certificate.signature_algorithm_oid
     if oid != SignatureAlgorithmOID.RSASSA_PSS:
         return _SCHEMES_BY_OID.get(oid)
-    # req: 4.3.3-7 4.3.3-9 4.3.3-11
-    schemes = _PSS if issuer is not None and key_type(issuer) == "rsa-pss" else _RSAE
+    # req: 4.3.3-7 4.3.3-9 4.3.3-11 4.3.3-12
+    schemes = _RSAE
+    if issuer is not None and key_type(issuer) == "rsa-pss":
+        schemes = {algorithm: _PSS[algorithm] for algorithm in _rsa_hashes(issuer, "rsa-pss")}
     parameters = b"".join(_algorithm(certificate, _SIGNATURE)[1:])
-    return next((schemes[h] for h, known in _PSS_PARAMETERS.items() if parameters in known), None)
+    return next((schemes[h] for h in schemes if parameters in _PSS_PARAMETERS[h]), None)
+
+
+def deprecated_hash(certificate: x509.Certificate) -> str | None:
+    """MD5 or SHA1 where the certificate is signed with that (RFC 9846 §4.5.1.3), or None."""
+    try:
+        algorithm = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return None
+    return algorithm.name.upper() if isinstance(algorithm, hashes.MD5 | hashes.SHA1) else None
 
 
 def is_self_signed(certificate: x509.Certificate) -> bool:
-    """Whether the certificate's own key signed it."""
-    return certificate.issuer == certificate.subject and is_signed_by(certificate, certificate)
+    """Whether the certificate's own key signed it, be it with MD5 or SHA-1."""
+    return certificate.issuer == certificate.subject and (
+        is_signed_by(certificate, certificate) or _has_deprecated_self_signature(certificate)
+    )
+
+
+def _has_deprecated_self_signature(certificate: x509.Certificate) -> bool:
+    """The same for the hashes that the library no longer looks at in certificates."""
+    if deprecated_hash(certificate) is None:
+        return False
+    algorithm: Any = certificate.signature_hash_algorithm
+    signature, signed = certificate.signature, certificate.tbs_certificate_bytes
+    try:
+        key = certificate.public_key()
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, signed, padding.PKCS1v15(), algorithm)
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, signed, ec.ECDSA(algorithm))
+        else:
+            return False
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        return False
+    return True
 
 
 def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

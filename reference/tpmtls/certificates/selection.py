@@ -105,6 +105,7 @@ def satisfies_oid_filters(certificate: x509.Certificate, filters: Sequence[OidFi
 
 
 def _satisfies(certificate: x509.Certificate, wanted: OidFilter) -> bool:
+    # req: 4.3.5-4
     values = wanted.certificate_extension_values
     if wanted.certificate_extension_oid == _KEY_USAGE:
         bits = _filter_bits(values)
