@@ -141,6 +141,7 @@ class SchemeParameters:
 
 
 _S = SignatureScheme
+# req: 4.3.3-14 4.3.3-20 4.3.3-21
 SCHEMES: Final = {
     row.scheme: row
     for row in (

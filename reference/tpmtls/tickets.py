@@ -56,7 +56,7 @@ class SessionTicket:
 
     def is_usable(self, now: float) -> bool:
         """Whether the ticket is neither expired nor from the future."""
-        # req: 4.7.1-13
+        # req: 4.3.11.1-1 4.7.1-13
         age = now - self.received_at
         return 0 <= age < min(self.lifetime, MAX_LIFETIME)
 

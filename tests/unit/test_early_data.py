@@ -70,6 +70,7 @@ def _rejected(pair: Pair) -> None:
     assert pair.client.early_data_accepted is False
     assert data_in(pair.server_events, EarlyData) == b""
     pair.talk()
+    assert data_in(pair.server_events) == b"to the server"
 
 
 # -- accepted --------------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ def test_early_data_is_rejected_and_passed_over(reason: str, size: int) -> None:
     _rejected(world.resume(bytes(size), **REASONS[reason]))
 
 
-@pytest.mark.req("4.3.10-9")
+@pytest.mark.req("4.3.10-9", "4.3.10-16")
 def test_early_data_under_another_protocol_is_rejected() -> None:
     world = World()
     world.client = world.client.replace(alpn=("http/1.1", "h2"))

@@ -55,7 +55,7 @@ def _ticket(number: int, name: str = "localhost") -> SessionTicket:
 # -- a client's ticket -----------------------------------------------------------------------------
 
 
-@pytest.mark.req("4.7.1-13")
+@pytest.mark.req("4.7.1-13", "4.3.11.1-1")
 @pytest.mark.parametrize(
     ("lifetime", "age", "usable"),
     [
@@ -253,7 +253,7 @@ def _given(message: NewSessionTicket, **config: Any) -> list[SessionTicket]:
 MESSAGE = NewSessionTicket(1000, 7, b"\0", b"ticket", Extensions())
 
 
-@pytest.mark.req("4.7.1-18", "9.3-6", "4.3-4")
+@pytest.mark.req("4.7.1-18", "9.3-6", "4.3-4", "4.3.11-5")
 def test_a_ticket_is_kept_with_all_that_resumption_needs() -> None:
     clock = Clock()
     extensions = Extensions((UnknownExtension(ExtensionType(0x1A1A), b"grease"), MaxEarlyData(77)))

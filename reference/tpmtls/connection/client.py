@@ -76,7 +76,7 @@ class ClientConnection(Connection):
         """Send 0-RTT data, which an attacker can replay; raises ConnectionStateError past the
         limits of ticket and key. What the server rejects is not sent again.
         """
-        # req: 4.3.10-15 5.5-2
+        # req: 4.3.10-15 4.3.10-16 5.5-2
         if len(data) > self.early_data_limit:
             raise self._failure or ConnectionStateError(
                 f"early data is limited to {self.early_data_limit} more octets now"

@@ -89,7 +89,7 @@ class Offer:
 
 def make_offer(context: Context[ClientConfig], *, early_data: bool) -> Offer:
     """The first ClientHello. `early_data` raises ConfigurationError where no PSK permits it."""
-    # req: 4.2.2-6 4.2.2-9 4.2.2-10 4.2.2-11 4.2.2-12 4.2.2-15 E.1-2 E.5-8
+    # req: 4.2.2-6 4.2.2-9 4.2.2-10 4.2.2-11 4.2.2-12 4.2.2-15 E.1-2 E.5-8 4.3.2-3
     config = context.config
     suites = tuple(suite for suite in config.suites if suite in context.backend.suites)
     if not suites or not _offered_groups(context):
@@ -161,8 +161,7 @@ def _collect_psks(
 
 
 def _permits_early_data(config: ClientConfig, psk: ExternalPsk | SessionTicket) -> bool:
-    """Whether early data is allowed, under a suite and a protocol that are on offer."""
-    # req: 4.3.10-9
+    """Whether early data is allowed, under a suite and a protocol that are on offer (§4.3.10)."""
     return (
         psk.max_early_data > 0
         and psk.suite in config.suites
@@ -254,6 +253,7 @@ def _offered_groups(context: Context[ClientConfig]) -> tuple[NamedGroup, ...]:
 
 def _share_groups(context: Context[ClientConfig]) -> tuple[NamedGroup, ...]:
     """The groups to send shares for: as configured, or the first and its classical half."""
+    # req: 4.3.8-1 4.3.8-2 4.3.8-3 4.3.8-4 4.3.8-5 4.3.8-6 4.3.8-9 4.3.8-10
     groups, wanted = _offered_groups(context), context.config.key_shares
     if wanted is not None:
         return tuple(group for group in wanted if group in groups)
@@ -271,7 +271,8 @@ def _extensions(
     context: Context[ClientConfig], shares: dict[NamedGroup, KeyShare], *, early_data: bool
 ) -> Extensions:
     """All but pre_shared_key, which comes last and needs the rest."""
-    # req: 4.3.1-1 4.3.3-2 4.3.9-1 4.3.10-1 4.5.1.2-8 9.2-3 9.2-4 9.2-5 9.2-6 9.2-8 2.2-1 E.1-1
+    # req: 4.3.1-1 4.3.1-2 4.3.3-2 4.3.3-5 4.3.3-6 4.3.4-2 4.3.9-1 4.3.9-2 4.3.9-8 4.3.10-1
+    # req: 2.2-1 4.5.1.2-8 9.2-3 9.2-4 9.2-5 9.2-6 9.2-8 E.1-1
     config = context.config
     bodies: list[ExtensionBody] = [SupportedVersions((ProtocolVersion.TLS_1_3,))]
     if config.sni is not None:
@@ -311,6 +312,7 @@ def _complete(
     early_data: bool,
 ) -> Offer:
     """Add pre_shared_key with its binders, and encode. `transcript` holds what went before."""
+    # req: 4.3-9 4.3.11-17
     if psks:
         now = context.config.clock()
         offered = OfferedPsks(

@@ -152,8 +152,8 @@ def _check_retry_group(
 
 def _check_hello(offer: Offer, message: ServerHello | HelloRetryRequest) -> SuiteParameters:
     """What a ServerHello and a HelloRetryRequest are judged by alike; the version comes first."""
-    # req: 4.2.3-2 4.2.3-6 4.2.3-7 4.2.3-9 4.2.3-16 4.2.3-18 4.3.1-15 4.3.1-16 4.3.1-18 4.2.4-8
-    # req: E.1-3 E.3-1 E.5-4 E.5-9
+    # req: 4.2.3-2 4.2.3-6 4.2.3-7 4.2.3-9 4.2.3-16 4.2.3-18 4.2.4-8
+    # req: 4.3.1-15 4.3.1-16 4.3.1-17 4.3.1-18 E.1-3 E.3-1 E.5-4 E.5-9
     selected = message.extensions.get(SelectedVersion)
     if selected is None:
         if isinstance(message, HelloRetryRequest):  # req: 4.2.4-1

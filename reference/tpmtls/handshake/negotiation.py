@@ -106,7 +106,8 @@ def read_client_hello(hello: ClientHello) -> ClientOffer:
 
 
 def _check_version(hello: ClientHello) -> None:
-    # req: 4.2.2-7 4.2.2-16 4.3.1-5 4.3.1-10 E.2-1 E.2-2 E.2-3 E.5-4 E.5-9
+    # req: 4.2.2-7 4.2.2-16 4.3.1-4 4.3.1-5 4.3.1-6 4.3.1-7 4.3.1-8 4.3.1-10
+    # req: E.2-1 E.2-2 E.2-3 E.5-4 E.5-9
     versions = hello.extensions.get(SupportedVersions)
     if versions is None or ProtocolVersion.TLS_1_3 not in versions.versions:
         raise PeerViolation(Violation.TLS_1_3_NOT_OFFERED)

@@ -176,7 +176,7 @@ def on_new_session_ticket(
     state: ClientConnected, message: NewSessionTicket, _octets: bytes
 ) -> Step:
     """Keep the ticket, if there is a cache to keep it in, and a ClientHello can hold it."""
-    # req: 4.7.1-3 4.7.1-13 4.7.1-18
+    # req: 4.3.11-5 4.7.1-3 4.7.1-13 4.7.1-18
     config, backend = state.context.config, state.context.backend
     unfit = not message.ticket_lifetime or len(message.ticket) > MAX_TICKET
     if config.session_cache is None or unfit:
@@ -206,7 +206,7 @@ def send_ticket(state: ServerConnected) -> tuple[ServerConnected, tuple[Action, 
 
     However often it is resumed, a session ends a week after its certificate was shown.
     """
-    # req: 4.3.9-5 4.7.1-12 4.7.1-16 4.7.1-21
+    # req: 4.3-4 4.3.9-5 4.7.1-12 4.7.1-16 4.7.1-21
     config, backend = state.context.config, state.context.backend
     now = config.clock()
     lifetime = min(config.ticket_lifetime, int(state.authenticated_at + MAX_LIFETIME - now))
@@ -363,7 +363,7 @@ def embed(state: State, step: Step) -> Step:
 
 def make_certificate_request(config: ServerConfig, request_context: bytes) -> CertificateRequest:
     """What a server asks of its clients' certificates."""
-    # req: 4.4.2-4 4.4.2-6
+    # req: 4.3.3-5 4.3.3-6 4.3.4-3 4.4.2-4 4.4.2-6
     bodies: list[ExtensionBody] = [SignatureAlgorithms(config.signature_schemes)]
     if config.certificate_schemes != config.signature_schemes:
         bodies.append(SignatureAlgorithmsCert(config.certificate_schemes))

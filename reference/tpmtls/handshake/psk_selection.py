@@ -84,6 +84,7 @@ def select_psk(
     `octets` is the ClientHello, `transcript` what went before it. Only one binder is ever checked.
     """
     # req: 4.3.9-4 4.3.11-4 4.3.11-6 4.3.11-7 4.3.11-9 4.3.11-10 4.3.11-11
+    # req: 4.3.11-2 4.3.11-12
     mode = _select_mode(context.config, offer, common_group=common_group)
     if offer.psks is None or mode is None:
         return None
@@ -196,7 +197,7 @@ def permits_early_data(
     Suite and application protocol must be the PSK's, it must be the first one offered, and the
     replay guard must never have seen this ClientHello.
     """
-    # req: 4.3.10-3 4.3.10-8 4.3.10-9 4.3.10-11 8-3
+    # req: 4.3.10-3 4.3.10-4 4.3.10-5 4.3.10-8 4.3.10-9 4.3.10-11 8-3
     if selected.index != 0 or not config.max_early_data:
         return 0
     now = config.clock()

@@ -168,7 +168,7 @@ def _retry(
             Extensions(bodies),
         )
     )
-    flight.add(AcceptChangeCipherSpec(True))
+    flight.add(AcceptChangeCipherSpec(True))  # req: 4.3.2-4
     if message.legacy_session_id:  # req: E.4-1
         flight.add(SendChangeCipherSpec())
     if message.extensions.get(EarlyDataIndication) is not None:
@@ -253,7 +253,7 @@ def _choose(
 
 def _send_flight(choices: Choices, transcript: Transcript) -> Step:
     """ServerHello to Finished; what comes next depends on early data and client certificates."""
-    # req: 4.3.10-6 4.3.10-12
+    # req: 4.3.10-6 4.3.11.3-1
     flight = Flight(choices.context, transcript)
     with flight.whole():
         return _fill_flight(flight, choices, transcript)
@@ -325,6 +325,7 @@ def _agree(flight: Flight, choices: Choices, transcript: Transcript) -> KeySched
 def _accept_early_data(
     flight: Flight, choices: Choices, schedule: KeySchedule, digest: bytes
 ) -> None:
+    # req: 4.3.10-12 4.3.10-13
     secret = schedule.derive(CLIENT_EARLY_TRAFFIC_SECRET, digest)
     flight.rekey_read(Epoch.EARLY, choices.suite, secret)
     choices.context.backend.destroy(secret)
@@ -332,8 +333,8 @@ def _accept_early_data(
 
 
 def _server_hello(choices: Choices, share: bytes | None) -> ServerHello:
-    # req: 4.2.3-1 4.2.3-4 4.2.3-5 4.2.3-8 4.2.3-10 4.2.3-11 4.2.4-12 4.3.1-13 4.3.1-14 4.3.8-17
-    # req: 9.2-3 E.5-8
+    # req: 4.2.3-1 4.2.3-4 4.2.3-5 4.2.3-8 4.2.3-10 4.2.3-11 4.2.4-12
+    # req: 4.3.1-13 4.3.1-14 4.3.8-17 4.3.8-18 4.3.8-19 4.3.9-7 4.3.9-8 9.2-3 E.5-8
     bodies: list[ExtensionBody] = [SelectedVersion(ProtocolVersion.TLS_1_3)]
     if choices.group is not None and share is not None:
         bodies.append(KeyShareServerHello(KeyShareEntry(choices.group, share)))

@@ -390,7 +390,7 @@ class ExtensionBlock(Bounded[Extensions]):
         self.place = place
 
     def read(self, reader: Reader) -> Extensions:
-        # req: 4.3-10
+        # req: 4.3-8 4.3-10
         inner = reader.inner(self.read_length(reader))
         raw: dict[ExtensionType, bytes] = {}
         while inner.remaining:
@@ -417,6 +417,7 @@ class ExtensionBlock(Bounded[Extensions]):
         return body.decode(data, trailing=Violation.EXTENSION_TRAILING_DATA)
 
     def write(self, value: Extensions, out: bytearray) -> None:
+        # req: 4.3-1
         start = len(out)
         out += bytes(2)
         for body in value:
