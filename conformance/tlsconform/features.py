@@ -121,6 +121,15 @@ def missing(features: Features, role: str, need: str) -> str | None:
     return f"the {role} {MEANINGS.get(need, f'lacks {need}')}"
 
 
+def in_words(value: object) -> str:
+    """A feature's value for people: yes, no, a number or a list."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
+
+
 def _has(features: object, need: str) -> bool:
     field, _, value = need.partition(":")
     if not hasattr(features, field):

@@ -15,10 +15,12 @@ import pytest
 from tlsconform.journal import Journal
 from tlsconform.outcome import TargetUnavailable
 from tlsconform.peer import ScriptedClient, ScriptedServer
+from tlsconform.report.plugin import Reporter
 from tlsconform.session import SUITE, Session, session_of
 from tlsconform.verdicts import Judge
 
 EXIT_UNAVAILABLE: Final = 3
+OURS: Final = "tlsconform.targets.inprocess"
 
 SUITE_FOLDER: Final = Path(__file__).parent / "suite"
 
@@ -34,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--tls-client-resume", metavar="COMMAND", help="the client's command to resume {session}")
     add("--tls-client-early-data", metavar="COMMAND", help="… and to send {early_data} as 0-RTT")
     add("--tls-self", metavar="BACKEND", help="ask tpmtls in this process: software, tpm, …")
+    add("--tls-self-module", metavar="MODULE", default=OURS, help="another make of it: mutants")
     add("--tls-server-name", metavar="NAME", default="localhost", help="server_name to send")
     add("--tls-psk", metavar="ID:HEX", help="an external PSK that the target knows")
     add("--tls-alpn", metavar="A,B", default="", help="protocols to try, beside the usual ones")
@@ -41,6 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--tls-timeout", metavar="S", type=float, default=2.0, help="seconds that silence may last")
     add("--tls-rfc", choices=("9846", "8446"), default="9846", help="which RFC's rules to judge by")
     add("--tls-level", choices=("must", "should"), default="must", help="what fails the run")
+    add("--tls-json", metavar="FILE", help="write everything there, as JSON under a schema")
+    add("--tls-html", metavar="FILE", help="write a page for people there")
+    add("--tls-pcap-dir", metavar="DIR", help="write captures and key logs of failed tests there")
     add("--tls-expect", metavar="FILE", help="TOML with the failures that are expected")
 
 
@@ -53,8 +59,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if session is None:
         return
     config.stash[SUITE] = session
-    config.pluginmanager.register(Judge(session), "tlsconform-judge")
+    pcap_dir = config.option.tls_pcap_dir
+    judge = Judge(session, None if pcap_dir is None else Path(pcap_dir))
+    config.pluginmanager.register(judge, "tlsconform-judge")
     workers = getattr(config, "workerinput", None)
+    if workers is None:
+        reporter = Reporter(session, config.option.tls_json, config.option.tls_html)
+        config.pluginmanager.register(reporter, "tlsconform-reporter")
     try:
         session.learn(None if workers is None else workers["tlsconform"])
     except TargetUnavailable as error:

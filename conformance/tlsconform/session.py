@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Final
 
 import pytest
@@ -74,11 +75,10 @@ class Session:
         server: ServerTarget | None = None
         client: ClientTarget | None = None
         if option.tls_self:
-            from tlsconform.targets.inprocess import InProcessClient, InProcessServer
-
             psk = SELF_PSK
-            server = InProcessServer(authority, option.tls_self, psk)
-            client = InProcessClient(authority, option.tls_self, psk)
+            ours = import_module(option.tls_self_module)
+            server = ours.InProcessServer(authority, option.tls_self, psk)
+            client = ours.InProcessClient(authority, option.tls_self, psk)
         if option.tls_server:
             server = TcpServer(parse_address(option.tls_server))
         if option.tls_client:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from tlsconform.features import missing
+from tlsconform.journal import Journal
 from tlsconform.outcome import Deviation, Finding, NotApplicable, TargetUnavailable
+from tlsconform.pcap import write_capture
 from tlsconform.requirements import CatalogueError, Requirement, Strength, all_requirements
 from tlsconform.session import Session
 
@@ -61,8 +64,8 @@ class Result:
 class Judge:
     """The part of the plugin that turns the ends of tests into results."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, session: Session, pcap_dir: Path | None = None) -> None:
+        self.session, self.pcap_dir = session, pcap_dir
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -96,6 +99,9 @@ class Judge:
             return report
         result = self._result(item, call, role)
         self._shape(report, result)
+        journal = getattr(item, "funcargs", {}).get("journal")
+        if self.pcap_dir is not None and report.failed and isinstance(journal, Journal):
+            write_capture(self.pcap_dir, item.name, role, journal)
         report.tlsconform = result.to_json()  # type: ignore[attr-defined]
         return report
 

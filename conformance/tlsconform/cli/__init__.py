@@ -16,11 +16,13 @@ from typing import Final, NoReturn
 
 from tlsconform.cli.exits import INTERRUPTED, SUCCESS, USAGE, CommandError, say
 
-COMMANDS: Final = ("requirements",)
+COMMANDS: Final = ("server", "client", "self", "requirements", "report")
 
 _DESCRIPTION: Final = "Ask an implementation of TLS 1.3 what RFC 9846 asks of it."
 _EPILOG: Final = """\
 examples:
+  tlsconform server localhost:4433 --html report.html
+  tlsconform self
   tlsconform requirements --section 4.3.8
   tlsconform COMMAND --help
 
