@@ -17,6 +17,7 @@ from tlsconform.outcome import TargetUnavailable
 from tlsconform.peer import ScriptedClient, ScriptedServer
 from tlsconform.report.plugin import Reporter
 from tlsconform.session import SUITE, Session, session_of
+from tlsconform.targets import ClientTarget
 from tlsconform.verdicts import Judge
 
 EXIT_UNAVAILABLE: Final = 3
@@ -172,6 +173,12 @@ def serve(request: pytest.FixtureRequest, journal: Journal) -> Iterator[Serve]:
         journal.remark("the client printed:\n" + "\n".join(output.splitlines()[-20:]))
     session.client.finish()
     _wind_up(opened)
+
+
+@pytest.fixture
+def target(request: pytest.FixtureRequest) -> ClientTarget:
+    """The client under test: what has it send data, or end by itself."""
+    return session_of(request.config).client
 
 
 @pytest.fixture
