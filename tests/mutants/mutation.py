@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ import tpmtls
 from tlsconform.requirements.coverage import suite_folder
 from tlsconform.targets import inprocess
 
+BUGS = Path(__file__).with_name("mutants.toml")
 REFERENCE = Path(tpmtls.__file__).parent
 NAME = "tpmtls_mutant"
 TARGET = f"{NAME}_target"
@@ -36,6 +38,11 @@ class Mutant:
     file: str
     old: str
     new: str
+
+
+def mutants() -> list[Mutant]:
+    """The bugs of `mutants.toml`."""
+    return [Mutant(**table) for table in tomllib.loads(BUGS.read_text("utf-8"))["mutant"]]
 
 
 @dataclass(frozen=True)
