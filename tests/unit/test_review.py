@@ -7,7 +7,7 @@ import itertools
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +37,6 @@ from tpmtls.codepoints import ContentType, NamedGroup, SignatureScheme
 from tpmtls.config import DEFAULT_GROUPS, Credential, ExternalPsk
 from tpmtls.connection import ClientConnection, ServerConnection
 from tpmtls.handshake.authentication import MAX_AUTHORITIES
-from tpmtls.handshake.client_key_exchange import MAX_COOKIE
 from tpmtls.sockets import TlsStream, serve, wrap_client, wrap_server
 from tpmtls.tickets import MAX_TICKET, SessionCache, SessionTicket, TicketKeys
 from tpmtls.violations import (
@@ -50,8 +49,16 @@ from tpmtls.violations import (
     TruncationError,
 )
 from tpmtls.violations import Violation as V
-from tpmtls.wire.extensions import Cookie, Extensions, OfferedPsks, SupportedGroups
-from tpmtls.wire.messages import Alert, NewSessionTicket
+from tpmtls.wire.extensions import (
+    MAX_EXTENSION_BLOCK,
+    Cookie,
+    ExtensionBody,
+    Extensions,
+    KeyShareHelloRetryRequest,
+    OfferedPsks,
+    SupportedGroups,
+)
+from tpmtls.wire.messages import NewSessionTicket
 
 
 def _taken(cache: SessionCache, name: str = "localhost") -> SessionTicket:
@@ -316,18 +323,56 @@ def test_tickets_of_a_failed_connection_are_discarded(how: str) -> None:
 # -- what fits into a ClientHello ------------------------------------------------------------------
 
 
-def test_a_cookie_that_no_client_hello_can_hold() -> None:
-    client = ClientConnection(client_config())
-    server = ScriptedServer(client).accept()
+RETRIES: dict[str, tuple[dict[str, Any], tuple[ExtensionBody, ...]]] = {
+    "cookie-alone": ({}, ()),
+    "smaller-share": (
+        {
+            "groups": (NamedGroup.secp521r1, NamedGroup.x25519),
+            "key_shares": (NamedGroup.secp521r1,),
+        },
+        (KeyShareHelloRetryRequest(NamedGroup.x25519),),
+    ),
+    "larger-share": (
+        {
+            "groups": (NamedGroup.x25519, NamedGroup.X25519MLKEM768),
+            "key_shares": (NamedGroup.x25519,),
+        },
+        (KeyShareHelloRetryRequest(NamedGroup.X25519MLKEM768),),
+    ),
+    "psk": ({"psks": (ExternalPsk(b"identity", bytes(32)),)}, ()),
+}
+
+
+def _retried(case: str, cookie: bytes) -> Callable[[], ScriptedServer]:
+    settings, bodies = RETRIES[case]
+    server = ScriptedServer(ClientConnection(client_config(**settings))).accept()
+    return lambda: server.retry(*bodies, Cookie(cookie))
+
+
+def _room(case: str) -> int:
+    return 1 + MAX_EXTENSION_BLOCK - _retried(case, b"c")().offer.extensions.size
+
+
+@pytest.mark.req("4.3.2-2")
+@pytest.mark.parametrize("case", RETRIES)
+def test_a_cookie_as_large_as_a_client_hello_has_room_for(case: str) -> None:
+    cookie = bytes(_room(case))
+    extensions = _retried(case, cookie)().offer.extensions
+    assert extensions.size == MAX_EXTENSION_BLOCK
+    assert extensions.get(Cookie) == Cookie(cookie)
+
+
+@pytest.mark.parametrize("case", RETRIES)
+def test_a_cookie_that_no_client_hello_can_hold(case: str) -> None:
+    retry = _retried(case, bytes(_room(case) + 1))
     with pytest.raises(PeerViolation) as error:
-        server.retry(Cookie(bytes(MAX_COOKIE + 1)))
+        retry()
     assert error.value.violation is V.MESSAGE_TOO_LONG
-    assert Alert.decode(client.data_to_send()[-2:]).description == error.value.alert
 
 
 @pytest.mark.parametrize("size", [MAX_TICKET, MAX_TICKET + 1, 2**16 - 1])
 def test_a_ticket_that_no_client_hello_can_hold_is_not_kept(size: int) -> None:
-    """The largest that is kept fits in, with the largest cookie, and all names that we send."""
+    """The largest that is kept fits in, with a cookie of 4 KiB, and all names that we send."""
     cache = SessionCache()
     config = client_config(session_cache=cache)
     server = ScriptedServer(ClientConnection(config)).handshake()
@@ -338,7 +383,7 @@ def test_a_ticket_that_no_client_hello_can_hold_is_not_kept(size: int) -> None:
     hello = ScriptedServer(again).accept().offer
     assert (hello.extensions.get(OfferedPsks) is not None) == (size == MAX_TICKET)
     room = 2**16 - 1 - sum(4 + len(body.encode()) for body in hello.extensions)
-    assert room > MAX_AUTHORITIES + MAX_COOKIE
+    assert room > MAX_AUTHORITIES + 2**12
 
 
 # -- shared by threads, and by backends ------------------------------------------------------------

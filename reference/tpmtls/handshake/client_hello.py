@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tpmtls.algorithms import SUITES, HashAlgorithm
+from tpmtls.algorithms import GROUPS, SUITES, HashAlgorithm
 from tpmtls.backends.base import KeyShare
 from tpmtls.certificates import parse_chain, verify_server_chain
 from tpmtls.codepoints import (
@@ -29,6 +29,7 @@ from tpmtls.tickets import SessionTicket
 from tpmtls.transcript import Transcript
 from tpmtls.violations import CertificateError, ConfigurationError, StoredSecretError
 from tpmtls.wire.extensions import (
+    MAX_EXTENSION_BLOCK,
     Cookie,
     EarlyDataIndication,
     ExtensionBody,
@@ -139,6 +140,15 @@ def retry_offer(
             psk.schedule.close()
     hello = replace(old.hello, extensions=extensions)
     return _complete(context, hello, shares, fitting, transcript, early_data=False)
+
+
+def cookie_room(old: Offer, group: NamedGroup | None) -> int:
+    """The octets that a cookie can have in the second ClientHello, with a share for `group`."""
+    kept = old.hello.extensions.without(ExtensionType.early_data)
+    if group is not None:
+        share = KeyShareEntry(group, bytes(GROUPS[group].client_share))
+        kept = kept.replacing(KeyShareClientHello((share,)))
+    return MAX_EXTENSION_BLOCK - kept.size - 4 - 2  # the extension's header, the cookie's length
 
 
 # -- parts -----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tpmtls.codepoints import (
     PskKeyExchangeMode,
 )
 from tpmtls.config import ClientConfig
-from tpmtls.handshake.client_hello import Offer, Psk, make_offer, retry_offer
+from tpmtls.handshake.client_hello import Offer, Psk, cookie_room, make_offer, retry_offer
 from tpmtls.handshake.client_states import (
     Negotiated,
     WaitEncryptedExtensions,
@@ -54,9 +54,6 @@ from tpmtls.wire.messages import (
 
 DOWNGRADE_SENTINELS: Final = (b"DOWNGRD\x01", b"DOWNGRD\x00")
 """How ServerHello.random ends when a TLS 1.3 server was made to negotiate less (§4.2.3)."""
-
-MAX_COOKIE: Final = 2**12
-"""Octets of a cookie that we send back: a ClientHello holds a ticket, names and shares too."""
 
 
 # -- ClientHello -----------------------------------------------------------------------------------
@@ -121,7 +118,7 @@ def on_hello_retry_request(
     _check_retry_group(context, old, group)
     if group is None and cookie is None:
         raise PeerViolation(Violation.RETRY_WITHOUT_CHANGE)
-    if cookie is not None and len(cookie.cookie) > MAX_COOKIE:
+    if cookie is not None and len(cookie.cookie) > cookie_room(old, group):
         raise PeerViolation(Violation.MESSAGE_TOO_LONG, f"a cookie of {len(cookie.cookie)} octets")
     transcript = state.transcript
     transcript.select(suite.hash)

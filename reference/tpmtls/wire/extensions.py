@@ -36,6 +36,7 @@ from tpmtls.wire.codec import (
 MAX_EXTENSIONS: Final = 512
 """Extensions that one block may hold; no sane peer comes near, and lookups stay cheap."""
 
+MAX_EXTENSION_BLOCK: Final = 2**16 - 1
 EXTENSION_DATA: Final = Opaque(0, 2**16 - 1)
 
 
@@ -369,6 +370,11 @@ class Extensions(tuple[ExtensionBody, ...]):
         """The types in the block."""
         return frozenset(extension.extension_type for extension in self)
 
+    @property
+    def size(self) -> int:
+        """Octets of the block on the wire, without its length; MAX_EXTENSION_BLOCK at most."""
+        return sum(4 + len(body.encode()) for body in self)
+
     def replacing(self, body: ExtensionBody) -> Extensions:
         """The same block with the extension of that type replaced, in its place."""
         return Extensions(
@@ -386,7 +392,7 @@ class ExtensionBlock(Bounded[Extensions]):
     __slots__ = ("place",)
 
     def __init__(self, place: Place, minimum: int = 0) -> None:
-        super().__init__(minimum, 2**16 - 1)
+        super().__init__(minimum, MAX_EXTENSION_BLOCK)
         self.place = place
 
     def read(self, reader: Reader) -> Extensions:
