@@ -250,7 +250,6 @@ def test_the_hash_of_an_external_psk_goes_before_that_order() -> None:
     assert (info.suite, info.psk) == (Suite.TLS_AES_256_GCM_SHA384, "external")
 
 
-@pytest.mark.req("4.3.8-7")
 def test_a_group_with_a_share_goes_before_a_better_one_without() -> None:
     ours = {"groups": (G.secp384r1, G.secp256r1, G.x25519)}
     offered = (G.x25519, G.secp256r1, G.secp384r1)
