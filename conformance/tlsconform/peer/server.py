@@ -122,9 +122,10 @@ class ScriptedServer(Peer):
         """Select this suite instead; before anything but the ClientHello is in the transcript."""
         self.suite, self.hash = suite, SUITES[suite].hash
 
-    def offers_share(self) -> KeyShareEntry | None:
-        """The client's first share that we can answer."""
-        return next((entry for entry in self.shares_offered if entry.group in GROUPS), None)
+    def offers_share(self, group: NamedGroup | None = None) -> KeyShareEntry | None:
+        """The client's first share that we can answer, or that for `group`."""
+        wanted = GROUPS if group is None else (group,)
+        return next((entry for entry in self.shares_offered if entry.group in wanted), None)
 
     @property
     def shares_offered(self) -> tuple[KeyShareEntry, ...]:
@@ -229,22 +230,23 @@ class ScriptedServer(Peer):
         *edits: Edit,
         psk: bytes | None = None,
         index: int = 0,
+        group: NamedGroup | None = None,
         with_share: bool = True,
         extensions: Sequence[ExtensionBody] = (),
     ) -> Self:
         """ServerHello for the client's first usable share, then the keys of the handshake.
 
-        With `psk`, it selects identity number `index`; without a usable share it asks for one by
-        HelloRetryRequest first.
+        With `psk`, it selects identity number `index`; without a usable share, or with `group` and
+        no share for that, it asks for one by HelloRetryRequest first.
         """
         self.edit(*edits)
-        entry = self.offers_share() if with_share else None
+        entry = self.offers_share(group) if with_share else None
         if entry is None and with_share:
-            group = self.retry_group()
-            if group is None:
+            wanted = group or self.retry_group()
+            if wanted is None:
                 raise NotApplicable("the client offers no group that the suite knows")
-            self.retry(KeyShareHelloRetryRequest(group))
-            entry = self.offers_share()
+            self.retry(KeyShareHelloRetryRequest(wanted))
+            entry = self.offers_share(group)
         self.psk = psk
         bodies: list[ExtensionBody] = [SelectedVersion(ProtocolVersion.TLS_1_3)]
         shared = None
