@@ -34,6 +34,7 @@ from tpmtls.key_schedule import (
     verify_data,
 )
 from tpmtls.record import Epoch, MessageAssembler, RecordReader
+from tpmtls.transcript import Transcript
 from tpmtls.violations import PeerViolation
 from tpmtls.wire.extensions import (
     EarlyDataIndication,
@@ -67,6 +68,8 @@ from tpmtls.wire.messages import (
 
 SUITES_TAKEN: Final = tuple(SUITES)
 SCHEMES_REQUESTED: Final = tuple(SCHEMES)
+EARLY_DATA_SKIPPED: Final = 1 << 16
+"""Octets of early data that are passed over once it is not read."""
 
 
 class ScriptedServer(Peer):
@@ -93,6 +96,8 @@ class ScriptedServer(Peer):
         """The client's last ClientHello."""
         self.offer_octets = b""
         self.first_offer: ClientHello
+        self.before_offer: Transcript
+        """As it was before the last ClientHello: what its binders are computed over, in part."""
         self.psk: bytes | None = None
         """What the identity that we select stands for."""
         self.early = False
@@ -108,6 +113,7 @@ class ScriptedServer(Peer):
         message, octets = self.next_message()
         if not isinstance(message, ClientHello):
             raise NonConformance("ClientHello", type(message).__name__)
+        self.before_offer = self.transcript.fork()
         self.transcript.add(octets)
         self.first_offer = self.offer = message
         self.offer_octets = octets
@@ -159,10 +165,8 @@ class ScriptedServer(Peer):
         row = RESUMPTION_BINDER_KEY if resumption else EXTERNAL_BINDER_KEY
         key = self.start_schedule(psk, self.hash).derive(row)
         truncated = self.offer_octets[: -offered.binders_size]
-        # the transcript holds the whole ClientHello already: hash it anew up to the binders
-        if self.first_offer is not self.offer:
-            raise RuntimeError("binders after a HelloRetryRequest are not checked here")
-        return offered.binders[index] == verify_data(self.backend, key, self.hash.digest(truncated))
+        digest = self.before_offer.preview(self.hash, truncated)
+        return offered.binders[index] == verify_data(self.backend, key, digest)
 
     def read_early_data(self, psk: bytes, suite: CipherSuite | None = None) -> Self:
         """Read under the client's early keys: it has offered early data under this PSK."""
@@ -204,6 +208,7 @@ class ScriptedServer(Peer):
         message, octets = self.next_message()
         if not isinstance(message, ClientHello):
             raise NonConformance("a second ClientHello", type(message).__name__)
+        self.before_offer = self.transcript.fork()
         self.transcript.add(octets)
         self.offer, self.offer_octets = message, octets
         return self
@@ -214,7 +219,13 @@ class ScriptedServer(Peer):
         self.wire.reader.accepts_change_cipher_spec = True
         self.wire.reader.accepts_early_alerts = True
         self.assembler = MessageAssembler()
+        self._skip_early_data()
+
+    def _skip_early_data(self) -> None:
+        """Pass over what the client has sent under early keys, if it has."""
         self.early = False
+        if self.first_offer.extensions.get(EarlyDataIndication) is not None:
+            self.wire.reader.early_data_to_skip = EARLY_DATA_SKIPPED
 
     def retry_group(self) -> NamedGroup | None:
         """A group that the client supports and sent no share for."""
@@ -296,8 +307,8 @@ class ScriptedServer(Peer):
         accepts = any(isinstance(body, EarlyDataIndication) for body in bodies)
         self.say(EncryptedExtensions(Extensions(bodies)), *edits)
         if self.early and not accepts:
-            self.early = False
             self.rekey_read(Epoch.HANDSHAKE, self.client_secret)
+            self._skip_early_data()
         return self
 
     def certificate_request(
