@@ -1,15 +1,20 @@
-"""What several files of tests need: looks at what was sent, tickets for clients, signs of life."""
+"""What several files of tests need: looks at what was sent, tickets, signs of life."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
+from tlsconform.channel import Silence
+from tlsconform.features import REQUEST, ServerFeatures
 from tlsconform.mutate import Edit
-from tlsconform.outcome import NonConformance, NotApplicable
-from tlsconform.peer import ScriptedServer
+from tlsconform.outcome import NonConformance, NotApplicable, TargetUnavailable
+from tlsconform.peer import OfferedPsk, ScriptedClient, ScriptedServer
 from tlsconform.targets import ClientTarget
-from tpmtls.codepoints import CipherSuite
+from tpmtls.codepoints import CipherSuite, ContentType, ExtensionType, HandshakeType
+
+Connect = Callable[..., ScriptedClient]
 
 MESSAGE: Final = b"hello\n"
 
@@ -25,6 +30,9 @@ def no_doubles(items: Iterable[object], what: str, requirement: str | None = Non
     listed = list(items)
     doubles = sorted({str(item) for item in listed if listed.count(item) > 1})
     check(not doubles, f"no {what} twice", ", ".join(doubles), requirement)
+
+
+# -- clients ---------------------------------------------------------------------------------------
 
 
 def give_ticket(
@@ -65,3 +73,69 @@ def client_lives(server: ScriptedServer, target: ClientTarget, sends_data: bool)
     received = server.receive_data()
     while MESSAGE not in received:
         received += server.receive_data()
+
+
+# -- servers ---------------------------------------------------------------------------------------
+
+
+def server_lives(client: ScriptedClient, features: ServerFeatures) -> None:
+    """After a complete handshake: the server answers data, or at least does not complain."""
+    client.send_data(REQUEST)
+    if features.responds:
+        client.receive_data()
+    else:
+        client.expect_quiet()
+
+
+def fetch_ticket(connect: Connect, **offer: Any) -> OfferedPsk:
+    """A ticket from a connection of its own, which is closed; `offer` goes to `hello`."""
+    client = connect()
+    client.hello(**offer).complete()
+    client.send_data(REQUEST)
+    try:
+        ticket = _next_ticket(client)
+    except (Silence, NonConformance):
+        raise TargetUnavailable("the server gives tickets unreliably") from None
+    client.close()
+    return ticket
+
+
+def _next_ticket(client: ScriptedClient) -> OfferedPsk:
+    """Its next ticket, whatever application data comes before."""
+    while not client.tickets:
+        record = client.next_record()
+        if record is None or record.content_type is ContentType.alert:
+            raise NonConformance("NewSessionTicket", "the end")
+        if record.content_type is ContentType.handshake:
+            client.assembler.add(record.fragment)
+            while (octets := client.assembler.next_message()) is not None:
+                client.absorb(octets)
+    return client.read_ticket()
+
+
+@dataclass(frozen=True)
+class LegacyAnswer:
+    """A ServerHello, read by the rules that all versions share: `extensions` may be left out."""
+
+    version: int
+    random: bytes
+    suite: int
+    extensions: tuple[ExtensionType, ...]
+
+
+def read_legacy_answer(client: ScriptedClient) -> LegacyAnswer:
+    """The server's next message as a ServerHello of any version."""
+    octets = client.next_octets()
+    check(octets[0] == HandshakeType.server_hello, "ServerHello", HandshakeType(octets[0]).name)
+    body = octets[4:]
+    after = 35 + body[34]
+    block, found = body[after + 5 :], []
+    while len(block) >= 4:
+        found.append(ExtensionType(int.from_bytes(block[:2], "big")))
+        block = block[4 + int.from_bytes(block[2:4], "big") :]
+    return LegacyAnswer(
+        int.from_bytes(body[:2], "big"),
+        body[2:34],
+        int.from_bytes(body[after : after + 2], "big"),
+        tuple(found),
+    )
