@@ -1,10 +1,15 @@
-"""What every test has: the table of `./dev conformance`, pytest's tester, hypothesis's profile."""
+"""What every test has: the table of `./dev conformance`, pytest's tester, hypothesis's profile, and
+certificates, made once.
+"""
 
 from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
+
+from tests.pki import Pki
 
 pytest_plugins = ["pytester", "tests.table"]
 
@@ -14,3 +19,9 @@ settings.register_profile(
 )
 settings.register_profile("explore", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "reproducible"))
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """Authorities, and certificates of every kind."""
+    return Pki(tmp_path_factory.mktemp("pki"))
