@@ -108,12 +108,13 @@ def open_backend(
     encrypt_bus: bool | str = False,
     owner_password: bytes | None = None,
 ) -> Backend:
-    """A backend by its name, `software` or `tpm`; the caller closes it.
+    """A backend by its name, `software`, `tpm` or `handle-only`; the caller closes it.
 
     `tcti` names the TPM as tpm2-tss does; None stands for TPM2TOOLS_TCTI, or else for libtpms in
-    this process. `protect` names the levels that the TPM has to hold; None stands for all that it
-    can do. `encrypt_bus` encrypts what crosses to the TPM: True against those who read the bus, and
-    the Name of the TPM's salt key, which `tpmtls key salt-name` prints, against those who alter it.
+    this process. For handle-only, `model:FILE` keeps the key of stored sessions in that file.
+    `protect` names the levels that the TPM has to hold; None stands for all that it can do.
+    `encrypt_bus` encrypts what crosses to the TPM: True against those who read the bus, and the
+    Name of the TPM's salt key, which `tpmtls key salt-name` prints, against those who alter it.
     `owner_password` is that of the TPM's owner hierarchy, where it has one.
     Raises ConfigurationError, TpmUnavailable, TpmLacks or TpmAuthError.
     """
@@ -135,6 +136,10 @@ def open_backend(
         except BaseException:
             tpm.close()
             raise
+    if name == "handle-only":
+        from tpmtls.backends.handle_only import open_model
+
+        return open_model(tcti)
     from tpmtls.violations import ConfigurationError
 
-    raise ConfigurationError(f"there is no backend {name!r}; there is: software, tpm")
+    raise ConfigurationError(f"there is no backend {name!r}; there is: software, tpm, handle-only")

@@ -101,6 +101,8 @@ class Backend(ABC):
     """Groups it can agree a key in, in no order of preference."""
     suites: Sequence[CipherSuite]
     """Cipher suites whose hash and AEAD it has."""
+    reveals_secrets: bool = True
+    """Whether `reveal` gives every secret, as a key log needs it, or exported values only."""
 
     # -- key exchange: RFC 9846 §4.3.8, §7.4 ----------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tpmtls.algorithms import GROUPS, SCHEMES, SUITES
 from tpmtls.codepoints import CodePoint
 
-BACKENDS: Final = ("software", "tpm")
+BACKENDS: Final = ("software", "tpm", "handle-only")
 LEVELS: Final = ("sign", "ecdhe", "hkdf", "aead")
 """Those of `backends.tpm.backend`, which takes its time to import."""
 MAX_PORT: Final = 0xFFFF
@@ -260,7 +260,8 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         "--backend",
         choices=BACKENDS,
         default=BACKENDS[0],
-        help="this process's memory, or a TPM 2.0 (%(default)s)",
+        help="this process's memory, a TPM 2.0, or a model of the TPM that TLS would need, in a"
+        " process of its own: for study, and no protection (%(default)s)",
     )
     group.add_argument(
         "--protect",

@@ -79,26 +79,24 @@ def server_config(arguments: Namespace) -> ServerConfig:
 
 def backend(arguments: Namespace, config: Config) -> Backend:
     """What --backend, --protect and --encrypt-bus mean; the caller closes it."""
-    if arguments.backend == "software":
+    name = arguments.backend
+    if name != "tpm":
         if arguments.protect is not None:
             raise CommandError("--protect needs --backend tpm", USAGE)
         if arguments.encrypt_bus is not False:
             raise CommandError("--encrypt-bus needs --backend tpm", USAGE)
-        software = open_backend("software")
-        _try_psks(config, software)
-        return software
     try:
         found = open_backend(
-            "tpm",
+            name,
             tcti=arguments.tcti,
             protect=arguments.protect,
             encrypt_bus=arguments.encrypt_bus,
             owner_password=owner_password(arguments),
         )
     except (TpmUnavailable, TpmBusy) as error:
-        raise CommandError(f"--backend tpm: {error}", NOTHING_THERE) from None
-    except TpmError as error:
-        raise CommandError(f"--backend tpm: {error}", USAGE) from None
+        raise CommandError(f"--backend {name}: {error}", NOTHING_THERE) from None
+    except (TpmError, ConfigurationError) as error:
+        raise CommandError(f"--backend {name}: {error}", USAGE) from None
     problem = _mismatch(config, found)
     if problem is not None:
         found.close()
@@ -123,18 +121,17 @@ def _try_psks(config: Config, found: Backend) -> None:
 
 def _mismatch(config: Config, found: Backend) -> str | None:
     """Why nothing can come of that configuration with that backend."""
-    if "hkdf" in getattr(found, "protect", ()) and with_environment(config).key_log is not None:
-        return (
-            "with hkdf the secrets are in the TPM, and no key log can have them: leave out hkdf"
-            f" (--protect), or --keylog and {VARIABLE}"
-        )
+    if not found.reveals_secrets and with_environment(config).key_log is not None:
+        where = "with hkdf the secrets are in the TPM" if found.name == "tpm" else found.name
+        less = "leave out hkdf (--protect)" if found.name == "tpm" else "use another --backend"
+        return f"{where}, and no key log can have them: {less}, or --keylog and {VARIABLE}"
     for option, chosen, able in (
         ("--groups", config.groups, found.groups),
         ("--suites", config.suites, found.suites),
     ):
         if not any(each in able for each in chosen):
             has = ", ".join(each.name for each in able)
-            return f"{option}: with --backend tpm there is: {has}"
+            return f"{option}: with --backend {found.name} there is: {has}"
     return None
 
 

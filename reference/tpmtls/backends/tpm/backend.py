@@ -69,6 +69,7 @@ class TpmBackend(Backend):
         pin = parse_salt_name(encrypt_bus) if isinstance(encrypt_bus, str) else None
         self.tpm = tpm
         self.protect = _levels(protect, tpm.capabilities)
+        self.reveals_secrets = "hkdf" not in self.protect
         self._host = SoftwareBackend(entropy)
         if encrypt_bus is not False:
             self._host.ledger = Transit(tpm, pin).ledger
