@@ -10,7 +10,7 @@ from tlsconform.mutate import Edit, append, drop, flip, set_field
 from tlsconform.outcome import NotApplicable
 from tlsconform.peer import ScriptedServer
 from tlsconform.plugin import Serve
-from tlsconform.suite.helpers import check, client_lives, give_ticket, no_doubles, resume
+from tlsconform.suite.helpers import check, give_ticket, no_doubles, resume
 from tlsconform.targets import ClientTarget
 from tpmtls.algorithms import SUITES
 from tpmtls.codepoints import AlertDescription, CipherSuite, ExtensionType, NamedGroup
@@ -159,7 +159,7 @@ def _no_cookie(server: ScriptedServer) -> None:
 @needs("retry")
 @req("4.2.4-7", "4.3.8-16")
 def test_share_that_was_asked_for(server: ScriptedServer) -> None:
-    """The second ClientHello has one share, for the group asked for, and the handshake completes."""
+    """The second ClientHello has one share, of the group asked for, and the handshake completes."""
     body = _group(server.accept())
     server.retry(body)
     groups = [entry.group for entry in server.shares_offered]
