@@ -1,32 +1,29 @@
-"""The pytest plugin: options, targets, fixtures, and what a test's end means for its requirements.
+"""What pytest loads wherever tlsconform is installed: options, and no more until one is used.
 
-`tlsconform server HOST:PORT` runs pytest with it; so does `pytest --pyargs tlsconform.suite
---tls-server HOST:PORT`. Without one of its options it does nothing.
+`tlsconform server HOST:PORT` runs pytest with `--tls-server`; so can users.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import pytest
 
-from tlsconform.journal import Journal
-from tlsconform.outcome import TargetUnavailable
-from tlsconform.peer import ScriptedClient, ScriptedServer
-from tlsconform.report.plugin import Reporter
-from tlsconform.session import SUITE, Session, session_of
-from tlsconform.targets import ClientTarget
-from tlsconform.verdicts import Judge
+from tlsconform.marks import role_of
 
-EXIT_UNAVAILABLE: Final = 3
+if TYPE_CHECKING:
+    from tlsconform.peer import ScriptedClient, ScriptedServer
+
+Connect: TypeAlias = "Callable[..., ScriptedClient]"
+"""What the fixture `connect` is."""
+Serve: TypeAlias = "Callable[..., ScriptedServer]"
+"""What the fixture `serve` is."""
+
 OURS: Final = "tlsconform.targets.inprocess"
-
-SUITE_FOLDER: Final = Path(__file__).parent / "suite"
-
-Connect = Callable[..., ScriptedClient]
-Serve = Callable[..., ScriptedServer]
+RUN: Final = "tlsconform.fixtures"
+TARGETS: Final = ("tls_server", "tls_client", "tls_self")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,144 +49,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "req(id, …): requirements of RFC 9846 that the test is about"
-    )
+    """Bring in the plugin itself where there is a target."""
+    config.addinivalue_line("markers", "req(id, …): requirements of RFC 9846 it is about")
     config.addinivalue_line("markers", "needs(feature, …): what the target must have")
-    session = Session.from_options(config)
-    if session is None:
-        return
-    config.stash[SUITE] = session
-    pcap_dir = config.option.tls_pcap_dir
-    judge = Judge(session, None if pcap_dir is None else Path(pcap_dir))
-    config.pluginmanager.register(judge, "tlsconform-judge")
-    workers = getattr(config, "workerinput", None)
-    if workers is None:
-        reporter = Reporter(session, config.option.tls_json, config.option.tls_html)
-        config.pluginmanager.register(reporter, "tlsconform-reporter")
-    try:
-        session.learn(None if workers is None else workers["tlsconform"])
-    except TargetUnavailable as error:
-        session.close()
-        pytest.exit(f"tlsconform: {error}", returncode=EXIT_UNAVAILABLE)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Tell xdist's workers what was found out about the target, so that it is asked once."""
-    session = node.config.stash.get(SUITE, None)
-    if session is not None:
-        node.workerinput["tlsconform"] = session.known()
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    session = config.stash.get(SUITE, None)
-    if session is not None:
-        session.close()
+    if any(getattr(config.option, target) for target in TARGETS):
+        config.pluginmanager.register(import_module(RUN), RUN)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests of the role that is not under test."""
-    session = config.stash.get(SUITE, None)
-    ours = [item for item in items if role_of(item) is not None]
-    if session is None:
-        if ours and not config.option.collectonly:
-            raise pytest.UsageError(
-                "the tests of tlsconform need a target: --tls-server, --tls-client or --tls-self"
-            )
+    """Without a target, the suite's tests can be listed, but not run."""
+    if config.pluginmanager.has_plugin(RUN) or config.option.collectonly:
         return
-    left_out = [item for item in ours if role_of(item) not in session.roles]
-    if left_out:
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
-
-
-def role_of(item: pytest.Item) -> str | None:
-    """Which role a test of the suite examines; None for other tests."""
-    for role in ("server", "client"):
-        if SUITE_FOLDER / role in item.path.parents:
-            return role
-    return None
-
-
-def _needs(request: pytest.FixtureRequest) -> frozenset[str]:
-    return frozenset(n for mark in request.node.iter_markers("needs") for n in mark.args)
-
-
-@pytest.fixture
-def journal() -> Journal:
-    """What this test says and hears."""
-    return Journal()
-
-
-@pytest.fixture
-def rfc(request: pytest.FixtureRequest) -> str:
-    """The RFC that the run judges by: "9846", or "8446"."""
-    return session_of(request.config).rfc
-
-
-@pytest.fixture
-def features(request: pytest.FixtureRequest) -> Any:
-    """What the target supports: ServerFeatures or ClientFeatures."""
-    return session_of(request.config).features[role_of(request.node) or "server"]
-
-
-@pytest.fixture
-def connect(request: pytest.FixtureRequest, journal: Journal) -> Iterator[Connect]:
-    """Opens connections to the server under test: each call gives a ScriptedClient."""
-    session, needs = session_of(request.config), _needs(request)
-    opened: list[ScriptedClient] = []
-
-    def open_connection(**how: Any) -> ScriptedClient:
-        client = session.connect(journal, f"{request.node.nodeid}#{len(opened)}", needs, **how)
-        opened.append(client)
-        return client
-
-    yield open_connection
-    _wind_up(opened)
-
-
-@pytest.fixture
-def client(connect: Connect) -> ScriptedClient:
-    """A scripted client, connected to the server under test."""
-    return connect()
-
-
-@pytest.fixture
-def serve(request: pytest.FixtureRequest, journal: Journal) -> Iterator[Serve]:
-    """Starts the client under test: each call gives the ScriptedServer that it connected to."""
-    session, needs = session_of(request.config), _needs(request)
-    opened: list[ScriptedServer] = []
-
-    def start(*, resume: bool = False, early_data: bool = False) -> ScriptedServer:
-        seed = f"{request.node.nodeid}#{len(opened)}"
-        server = session.serve(journal, seed, needs, resume=resume, early_data=early_data)
-        opened.append(server)
-        return server
-
-    yield start
-    output = session.client.output() if opened else ""
-    if output:
-        journal.remark("the client printed:\n" + "\n".join(output.splitlines()[-20:]))
-    session.client.finish()
-    _wind_up(opened)
-
-
-@pytest.fixture
-def target(request: pytest.FixtureRequest) -> ClientTarget:
-    """The client under test: what has it send data, or end by itself."""
-    return session_of(request.config).client
-
-
-@pytest.fixture
-def server(serve: Serve) -> ScriptedServer:
-    """A scripted server, to which the client under test has connected."""
-    return serve()
-
-
-def _wind_up(peers: list[Any]) -> None:
-    unused = [str(edit) for peer in peers for edit in peer.unused_edits]
-    for peer in peers:
-        peer.close()
-    if unused:
-        pytest.fail(f"edits that nothing was sent with: {'; '.join(unused)}", pytrace=False)
+    if any(role_of(item) is not None for item in items):
+        raise pytest.UsageError(
+            "the tests of tlsconform need a target: --tls-server, --tls-client or --tls-self"
+        )

@@ -12,6 +12,7 @@ import pytest
 
 from tlsconform.features import missing
 from tlsconform.journal import Journal
+from tlsconform.marks import role_of
 from tlsconform.outcome import Deviation, Finding, NotApplicable, TargetUnavailable
 from tlsconform.pcap import write_capture
 from tlsconform.requirements import CatalogueError, Requirement, Strength, all_requirements
@@ -70,8 +71,6 @@ class Judge:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Leave out what does not apply to the target, or under the RFC that is judged by."""
-        from tlsconform.plugin import role_of
-
         role = role_of(item)
         if role is None:
             return
@@ -91,8 +90,6 @@ class Judge:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        from tlsconform.plugin import role_of
-
         report = yield
         role = role_of(item)
         if role is None or (call.when != "call" and call.excinfo is None):
