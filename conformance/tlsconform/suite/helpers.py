@@ -122,10 +122,22 @@ class LegacyAnswer:
     suite: int
     extensions: tuple[ExtensionType, ...]
 
+    @property
+    def is_tls13(self) -> bool:
+        """Whether the version that it means is TLS 1.3."""
+        return ExtensionType.supported_versions in self.extensions
 
-def read_legacy_answer(client: ScriptedClient) -> LegacyAnswer:
-    """The server's next message as a ServerHello of any version."""
-    octets = client.next_octets()
+
+def read_legacy_answer(client: ScriptedClient) -> LegacyAnswer | None:
+    """The server's next message as a ServerHello of any version; None where it refuses."""
+    try:
+        record = client.next_record()
+    except Silence:
+        raise NonConformance("ServerHello or an alert", "silence") from None
+    if record is None or record.content_type is ContentType.alert:
+        return None
+    client.assembler.add(record.fragment)
+    octets = client.assembler.next_message() or client.next_octets()
     check(octets[0] == HandshakeType.server_hello, "ServerHello", HandshakeType(octets[0]).name)
     body = octets[4:]
     after = 35 + body[34]
