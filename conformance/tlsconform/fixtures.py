@@ -12,6 +12,7 @@ from tlsconform.journal import Journal
 from tlsconform.marks import role_of
 from tlsconform.outcome import TargetUnavailable
 from tlsconform.peer import ScriptedClient, ScriptedServer
+from tlsconform.pki import Authority
 from tlsconform.plugin import Connect, Serve
 from tlsconform.report.plugin import Reporter
 from tlsconform.session import SUITE, Session, session_of
@@ -84,6 +85,12 @@ def rfc(request: pytest.FixtureRequest) -> str:
 def features(request: pytest.FixtureRequest) -> Any:
     """What the target supports: ServerFeatures or ClientFeatures."""
     return session_of(request.config).features[role_of(request.node) or "server"]
+
+
+@pytest.fixture
+def authority(request: pytest.FixtureRequest) -> Authority:
+    """Who certifies the scripted peers; it has their keys."""
+    return session_of(request.config).authority
 
 
 @pytest.fixture

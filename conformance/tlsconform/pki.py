@@ -89,6 +89,11 @@ class Authority:
             known = self._leaves[kind, usage] = self._issue(kind, usage)
         return known
 
+    def private_key(self, kind: str = "p256", usage: str = "server") -> Any:
+        """The key of such a leaf, for signatures that no signer would make."""
+        self.credential(kind, usage)
+        return self._keys[kind, usage]
+
     def _issue(self, kind: str, usage: str) -> Credential:
         make, schemes = KINDS[kind]
         key = self._keys[kind, usage] = make()

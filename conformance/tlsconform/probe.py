@@ -47,6 +47,7 @@ OURS_HAVE: Final = (
     "external_psk",
     "retry",
     "client_certificate",
+    "client_certificate_required",
     "post_handshake_auth",
     "record_size_limit",
 )
@@ -80,6 +81,8 @@ class ServerProbe:
         found: dict[str, Any] = {}
         with self._client() as client:
             self._plain_handshake(client, found)
+        if found["client_certificate"]:
+            found["client_certificate_required"] = self._takes(self._insists)
         self._groups = self._usable_groups()
         found["groups"] = tuple(group.name for group in self._groups)
         found["suites"] = tuple(
@@ -135,6 +138,16 @@ class ServerProbe:
             ) from None
         found["tickets"] = len(tickets)
         found["early_data"] = max((t.max_early_data for t in tickets), default=0)
+
+    def _insists(self, client: ScriptedClient) -> bool:
+        """Whether a client without a certificate is sent away."""
+        client.credential = None
+        client.hello(groups=self._groups).complete()
+        try:
+            client.expect_quiet(QUIET)
+        except Finding:
+            return True
+        return False
 
     def _talk(self, client: ScriptedClient, found: dict[str, Any]) -> list[OfferedPsk]:
         """Send a request; what comes back says whether it answers, and brings the tickets."""

@@ -16,6 +16,7 @@ from tpmtls.algorithms import SCHEMES, SHA256, SUITES, HashAlgorithm
 from tpmtls.backends.base import KeyShare, Secret
 from tpmtls.codepoints import (
     CipherSuite,
+    ContentType,
     ExtensionType,
     NamedGroup,
     NameType,
@@ -502,6 +503,15 @@ class ScriptedClient(Peer):
         if not isinstance(message, NewSessionTicket):
             raise NonConformance("NewSessionTicket", type(message).__name__)
         return self.psk_of(message)
+
+    def wait_for_ticket(self) -> None:
+        """Pass over what comes until there is a ticket to read; raises NonConformance."""
+        while not self.tickets:
+            record = self._record_or_finding("NewSessionTicket")
+            if record.content_type is ContentType.handshake:
+                self._absorb_all(record)
+            elif record.content_type is ContentType.alert:
+                raise NonConformance("NewSessionTicket", self._name(record))
 
     def psk_of(self, ticket: NewSessionTicket) -> OfferedPsk:
         """The PSK that a ticket stands for."""

@@ -56,6 +56,7 @@ class Wire:
         self.reader.accepts_change_cipher_spec = True
         self._protection: Protection | None = None
         self._sequence = 0
+        self._held: bytearray | None = None
         self._incoming = bytearray()
         self.ended = False
         """Whether the implementation has closed its direction."""
@@ -117,10 +118,27 @@ class Wire:
         details: tuple[str, ...] = (),
         size: int = MAX_PLAINTEXT,
     ) -> None:
-        """As many records of up to `size` octets as the content needs, sent together."""
+        """As many records of up to `size` octets as the content needs, sent together.
+
+        After `hold`, the content waits for `release` instead.
+        """
+        if self._held is not None:
+            self._held += content
+            self.journal.add("sent", f"{what} [held back]", details)
+            return
         pieces = [content[i : i + size] for i in range(0, len(content), size)] or [b""]
         octets = b"".join(self.record(content_type, piece) for piece in pieces)
         self.send_raw(octets, f"{what} [{self.epoch.name.lower()}]", details)
+
+    def hold(self) -> None:
+        """Keep the content of what is sent from now on back, whatever type it has."""
+        self._held = bytearray()
+
+    def release(self, size: int = MAX_PLAINTEXT, content_type: int = ContentType.handshake) -> None:
+        """Send what was held back, as records of up to `size` octets under the present keys."""
+        content, self._held = bytes(self._held or b""), None
+        what = f"{len(content)} octets held back, in records of up to {size}"
+        self.send_records(content_type, content, what, size=size)
 
     # -- in ----------------------------------------------------------------------------------------
 

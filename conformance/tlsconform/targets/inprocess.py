@@ -106,6 +106,8 @@ class InProcessServer(ServerTarget):
     def connect(self, needs: frozenset[str] = frozenset()) -> Channel:
         asks = "client_certificate" in needs
         config = self._asking if asks else self._base
+        if "client_certificate_required" in needs:
+            config = self._asking.replace(require_client_certificate=True)
         if "post_handshake_auth" in needs:
             config = self._base.replace(client_trust=self._asking.client_trust)
         return InProcessChannel(self._connection(config, self._backend), echo=True)

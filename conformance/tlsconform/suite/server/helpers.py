@@ -1,0 +1,117 @@
+"""What several tests of the suite do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from tlsconform.channel import Silence
+from tlsconform.features import REQUEST, ServerFeatures
+from tlsconform.mutate import Edit, append, length_fields, truncate, wrong_length
+from tlsconform.outcome import NonConformance, NotApplicable
+from tlsconform.peer import OfferedPsk, ScriptedClient
+from tlsconform.peer.wire import parse_alert
+from tpmtls.codepoints import AlertDescription, ContentType
+from tpmtls.wire.messages import HandshakeMessage
+
+A = AlertDescription
+
+CERTIFICATE_ALERTS: Final = (
+    A.bad_certificate,
+    A.unsupported_certificate,
+    A.certificate_revoked,
+    A.certificate_expired,
+    A.certificate_unknown,
+    A.unknown_ca,
+    A.access_denied,
+)
+"""What a certificate may be refused with."""
+
+Connect = Callable[..., ScriptedClient]
+
+
+# -- servers ---------------------------------------------------------------------------------------
+
+
+def expect_service(client: ScriptedClient, features: ServerFeatures) -> None:
+    """The server still serves: it answers a request, or at least does not complain."""
+    if features.responds:
+        client.send_data(REQUEST)
+        client.receive_data()
+    else:
+        client.expect_quiet()
+
+
+def expect_closed(client: ScriptedClient) -> None:
+    """The server sends no more application data, and closes; alerts may come."""
+    while True:
+        try:
+            record = client.next_record()
+        except Silence:
+            raise NonConformance("the connection closed", "a connection still open") from None
+        if record is None:
+            return
+        if record.content_type is ContentType.application_data and record.fragment:
+            raise NonConformance("no more data", f"{len(record.fragment)} octets of data")
+        if record.content_type is ContentType.alert:
+            parse_alert(record)
+
+
+def take_ticket(client: ScriptedClient) -> OfferedPsk:
+    """The next ticket after a handshake; a request brings it, if need be."""
+    try:
+        client.wait_for_ticket()
+    except NonConformance:
+        client.send_data(REQUEST)
+        client.wait_for_ticket()
+    return client.read_ticket()
+
+
+def get_ticket(connect: Connect) -> OfferedPsk:
+    """A ticket from a connection of its own, which is closed again."""
+    client = connect().handshake()
+    ticket = take_ticket(client)
+    client.send_alert(A.close_notify)
+    client.close()
+    return ticket
+
+
+def send_early(connect: Connect, *edits: Edit, data: bytes = b"") -> ScriptedClient:
+    """A connection whose early data the server accepts; its flight is read, `data` is sent.
+
+    Raises NotApplicable where the server does not accept.
+    """
+    ticket = get_ticket(connect)
+    client = connect().hello(*edits, psks=(ticket,), early_data=True, suites=(ticket.suite,))
+    if data:
+        client.send_data(data)
+    client.read_flight()
+    if not client.early_data_accepted:
+        raise NotApplicable("the server did not accept early data with a fresh ticket")
+    return client
+
+
+def accepted_certificate(connect: Connect) -> None:
+    """Raises NotApplicable where the server refuses the suite's client certificate as such."""
+    client = connect().handshake()
+    try:
+        client.expect_quiet(0.3)
+    except NonConformance as finding:
+        raise NotApplicable(f"the server refuses the suite's certificate: {finding.got}") from None
+    finally:
+        client.close()
+
+
+# -- lengths ---------------------------------------------------------------------------------------
+
+
+def length_edits(message: HandshakeMessage, skip: Sequence[str] = ()) -> list[Edit]:
+    """Every length of a message wrong in turn: the header's fits a body cut short or prolonged,
+    inner ones say one more, one less, and the most that they can."""
+    root, *inner = length_fields(message)
+    edits = [append(root, b"\0"), truncate(root)]
+    for path in inner:
+        if path not in skip:
+            edits += [wrong_length(path, by) for by in (1, -1)]
+            edits.append(wrong_length(path, to=2**24 - 1))
+    return edits
