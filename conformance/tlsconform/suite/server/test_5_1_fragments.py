@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from tlsconform.features import REQUEST, ServerFeatures
 from tlsconform.marks import needs, req
 from tlsconform.outcome import NonConformance
 from tlsconform.peer import ScriptedClient
+from tlsconform.plugin import Connect
 from tlsconform.suite.helpers import check
 from tlsconform.suite.server.helpers import accepted_certificate, expect_service, send_early
 from tpmtls.codepoints import AlertDescription, ContentType, KeyUpdateRequest
@@ -18,7 +17,6 @@ from tpmtls.record import MAX_PLAINTEXT
 from tpmtls.wire.messages import EndOfEarlyData, Finished, KeyUpdate
 
 A = AlertDescription
-Connect = Callable[..., ScriptedClient]
 
 PARTS = {
     "a header's first octet": b"\x14",

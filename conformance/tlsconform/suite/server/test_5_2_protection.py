@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from tlsconform.features import REQUEST, ServerFeatures
 from tlsconform.marks import needs, req
 from tlsconform.outcome import NonConformance
 from tlsconform.peer import ScriptedClient
+from tlsconform.plugin import Connect
 from tlsconform.suite.helpers import check
 from tlsconform.suite.server.helpers import expect_closed, expect_service, send_early
 from tpmtls.codepoints import AlertDescription, ContentType
@@ -18,7 +17,6 @@ from tpmtls.record import MAX_CIPHERTEXT, MAX_PLAINTEXT
 from tpmtls.wire.messages import Finished
 
 A = AlertDescription
-Connect = Callable[..., ScriptedClient]
 DATA = ContentType.application_data
 
 

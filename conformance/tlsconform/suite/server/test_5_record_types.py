@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from tlsconform.features import ServerFeatures
 from tlsconform.marks import needs, req
 from tlsconform.outcome import NonConformance, NotApplicable
 from tlsconform.peer import ScriptedClient
+from tlsconform.plugin import Connect
 from tlsconform.suite.server.helpers import expect_service, send_early
 from tpmtls.codepoints import AlertDescription, ContentType, ProtocolVersion
 
 A = AlertDescription
-Connect = Callable[..., ScriptedClient]
 
 UNKNOWN_TYPES = (0, 19, 24, 25, 99, 255)
 ONCE_PROTECTED = (1, 19, 24, 25, 99, 255)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tlsconform.marks import needs, req
 from tlsconform.outcome import NotApplicable
 from tlsconform.peer import ScriptedClient
+from tlsconform.plugin import Connect
 from tlsconform.suite.server.helpers import accepted_certificate, get_ticket, send_early
 from tpmtls.codepoints import (
     AlertDescription,
@@ -43,7 +43,6 @@ from tpmtls.wire.messages import (
 )
 
 A = AlertDescription
-Connect = Callable[..., ScriptedClient]
 
 _SCHEMES: Final = SignatureAlgorithms((SignatureScheme.ecdsa_secp256r1_sha256,))
 
