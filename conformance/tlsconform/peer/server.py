@@ -98,6 +98,8 @@ class ScriptedServer(Peer):
         self.first_offer: ClientHello
         self.before_offer: Transcript
         """As it was before the last ClientHello: what its binders are computed over, in part."""
+        self.said: ServerHello
+        """Our ServerHello, before edits."""
         self.psk: bytes | None = None
         """What the identity that we select stands for."""
         self.early = False
@@ -267,7 +269,8 @@ class ScriptedServer(Peer):
         if psk is not None:
             bodies.append(SelectedPsk(index))
         self.transcript.select(self.hash)
-        self.say(self.server_hello([*bodies, *extensions]))
+        self.said = self.server_hello([*bodies, *extensions])
+        self.say(self.said)
         self.start_handshake_keys(shared)
         return self
 
