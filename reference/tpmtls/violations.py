@@ -292,6 +292,11 @@ class Violation(Enum):
     )
     DUPLICATE_OID_FILTER = Alert.illegal_parameter, "4.3.5-7", "oid_filters names an OID twice"
     OID_FILTER_ANY_USAGE = (
+    REQUEST_UNDER_EXTERNAL_PSK = (
+        Alert.unexpected_message,
+        "4.4.2-10",
+        "a certificate is asked for, though an external PSK authenticates",
+    )
         Alert.illegal_parameter,
         "4.3.5-8",
         "oid_filters asks for anyExtendedKeyUsage",

@@ -224,6 +224,29 @@ def test_early_data_under_an_external_psk_is_rejected(changes: dict[str, Any]) -
 
 @pytest.mark.req("8-2")
 def test_a_client_sends_no_early_data_without_leave() -> None:
+@pytest.mark.req("F.5-3")
+def test_there_is_no_early_data_unless_it_is_asked_for() -> None:
+    world = World()
+    pair = Pair(world.client, world.server).complete()
+    assert (pair.info.psk, pair.info.early_data_accepted) == ("resumption", None)
+    cache = SessionCache()
+    config = client_config(session_cache=cache)
+    Pair(config, server_config(tickets=1)).complete()
+    ticket = cache.take("localhost", config.clock())
+    assert ticket is not None
+    assert ticket.max_early_data == 0
+
+
+@pytest.mark.req("F.5-5")
+def test_the_application_can_tell_early_data_from_what_comes_after_the_handshake() -> None:
+    pair = World().resume()
+    pair.to_server()
+    assert data_in(pair.server_events, EarlyData) == DATA
+    assert (pair.client.handshake_complete, pair.server.handshake_complete) == (False, False)
+    pair.complete()
+    assert (pair.client.handshake_complete, pair.server.handshake_complete) == (True, True)
+
+
     for config in (client_config(), client_config(psks=(OTHER,)), client_config(psks=(OTHER, PSK))):
         with pytest.raises(ConfigurationError):
             ClientConnection(config, early_data=True)

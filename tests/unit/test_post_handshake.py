@@ -26,6 +26,7 @@ from tests.unit.support import (
 )
 from tpmtls.algorithms import SUITES
 from tpmtls.codepoints import ContentType, ExtensionType, KeyUpdateRequest
+from tpmtls.config import ExternalPsk
 from tpmtls.connection import ClientConnection, ServerConnection
 from tpmtls.events import CertificateRequested, ClientAuthenticated, KeyUpdated
 from tpmtls.handshake.post_handshake import ClientConnected
@@ -427,6 +428,13 @@ def _ask_forever(peer: ScriptedServer) -> None:
 
 FROM_SERVER = {
     "unwilling": Case(V.UNASKED_CERTIFICATE_REQUEST, {}, lambda peer: _ask(peer.handshake())),
+    "external-psk": Case(
+        V.REQUEST_UNDER_EXTERNAL_PSK,
+        {},
+        lambda peer: _ask(peer.handshake()),
+        WILLING | {"psks": (ExternalPsk(b"the identity", bytes(32)),)},
+        {"psk": bytes(32)},
+    ),
     "same-context": Case(
         V.REPEATED_REQUEST_CONTEXT, {}, lambda peer: _ask_twice(peer.handshake()), WILLING
     ),
@@ -445,7 +453,7 @@ FROM_SERVER = {
 }
 
 
-@pytest.mark.req("4.7.2-6", "4.4.2-3", "4.4.2-6")
+@pytest.mark.req("4.7.2-6", "4.4.2-3", "4.4.2-6", "4.4.2-10", "F.1-1")
 @pytest.mark.parametrize("name", FROM_SERVER)
 def test_a_wrong_request_is_refused(name: str) -> None:
     FROM_SERVER[name].against_client()

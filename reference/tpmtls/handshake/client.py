@@ -213,6 +213,7 @@ def _finish(flight: Flight, n: Negotiated, octets: bytes) -> Step:
             transcript,
             n.alpn,
             completed.peer_chain,
+            completed.psk == "external",
         )
     )
 

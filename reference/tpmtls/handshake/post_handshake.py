@@ -100,6 +100,7 @@ class ClientConnected(Connected):
     context: Context[ClientConfig]
     alpn: str | None
     peer_chain: tuple[bytes, ...]
+    under_external_psk: bool
     request_contexts: frozenset[bytes] = frozenset()
 
 
@@ -289,6 +290,8 @@ def on_certificate_request(
     request_context = message.certificate_request_context
     if not context.config.post_handshake_auth:
         raise PeerViolation(Violation.UNASKED_CERTIFICATE_REQUEST)
+    if state.under_external_psk:
+        raise PeerViolation(Violation.REQUEST_UNDER_EXTERNAL_PSK)
     if request_context in state.request_contexts:
         raise PeerViolation(Violation.REPEATED_REQUEST_CONTEXT)
     if len(state.request_contexts) >= MAX_CERTIFICATE_REQUESTS:
