@@ -23,7 +23,8 @@ from tests.unit.support import (
 from tpmtls.codepoints import CipherSuite, ContentType, ExtensionType, NamedGroup
 from tpmtls.config import DEFAULT_SUITES, ExternalPsk
 from tpmtls.connection import ClientConnection, ServerConnection
-from tpmtls.events import EarlyData, EarlyDataEnded
+from tpmtls.events import ApplicationData, EarlyData, EarlyDataEnded
+from tpmtls.record import Epoch
 from tpmtls.tickets import ReplayGuard, SessionCache, TicketKeys
 from tpmtls.violations import ConfigurationError, ConnectionStateError
 from tpmtls.violations import Violation as V
@@ -384,7 +385,9 @@ def _accepting(violation: V, *, edits: Any = None, alpn: bytes = b"h2", **peer: 
     def script(server: ScriptedServer) -> None:
         server.early_psk, server.early_suite = PSK.key, SUITE
         assert server.accept().receive_data() == DATA
-        server.hello().encrypted_extensions()
+        server.hello()
+        server.rekey_read(Epoch.HANDSHAKE, server.client_secret)  # which an alert is under
+        server.encrypted_extensions()
 
     parameters = (ProtocolNameList((alpn,)), EarlyDataIndication())
     config = {"psks": (PSK, OTHER), "alpn": ("h2", "http/1.1")}
@@ -393,15 +396,17 @@ def _accepting(violation: V, *, edits: Any = None, alpn: bytes = b"h2", **peer: 
 
 
 FROM_SERVER = {
+STRANGE = ProtocolNameList((b"another",))
     "second-psk": _accepting(V.EARLY_DATA_IDENTITY, psk=OTHER.key, index=1),
     "no-psk": _accepting(V.EARLY_DATA_IDENTITY, psk=None),
     "another-suite": _accepting(V.EARLY_DATA_SUITE, suite=CHACHA),
     "another-protocol": _accepting(V.EARLY_DATA_ALPN, alpn=b"http/1.1"),
     "no-protocol": _accepting(V.EARLY_DATA_ALPN, parameters=(EarlyDataIndication(),)),
 }
+    "rejected-with-a-fault": _accepting(V.PROTOCOL_NOT_OFFERED, parameters=(STRANGE,)),
 
 
-@pytest.mark.req("4.3.10-9", "4.3.11-15", "4.3.11-16")
+@pytest.mark.req("4.3.10-9", "4.3.11-15", "4.3.11-16", "A.1-1")
 @pytest.mark.parametrize("name", FROM_SERVER)
 def test_a_server_that_accepts_early_data_wrongly_is_refused(name: str) -> None:
     FROM_SERVER[name].against_client()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from tpmtls.backends.base import Backend
@@ -11,10 +12,10 @@ from tpmtls.config import ClientConfig
 from tpmtls.connection.base import KEY_UPDATE_MARGIN, Connection
 from tpmtls.events import TicketReceived
 from tpmtls.handshake import client, client_key_exchange, client_states
-from tpmtls.handshake.machine import Action, Context, Emit
+from tpmtls.handshake.machine import Action, Context, Emit, protect
 from tpmtls.record import Epoch
 from tpmtls.tickets import SessionTicket
-from tpmtls.violations import ConnectionStateError, PeerAlert, TlsError
+from tpmtls.violations import BackendError, ConnectionStateError, PeerAlert, TlsError
 
 MAX_TICKETS_REMEMBERED: Final = 256
 """Tickets, the latest, that are discarded if the connection that they came over fails."""
@@ -46,10 +47,28 @@ class ClientConnection(Connection):
     def _fail(self, error: TlsError) -> None:
         # req: 6-5
         super()._fail(error)
+        if error.alert is not None and not self.closed:
+            self._leave_early_keys()
         if self._cache is not None and (error.alert is not None or isinstance(error, PeerAlert)):
             self._cache.discard(self._tickets)
 
     @property
+    def _leave_early_keys(self) -> None:
+        """Let the alert go out under handshake keys, for a server that may reject early data.
+
+        Once early data is accepted, such a server would wait for EndOfEarlyData first.
+        """
+        # req: A.1-1
+        state = self._state
+        early = self._writer.epoch is Epoch.EARLY
+        if not early or not isinstance(state, client_states.WaitEncryptedExtensions):
+            return
+        negotiated = state.negotiated
+        with suppress(BackendError):
+            self._writer.rekey(
+                protect(self.backend, Epoch.HANDSHAKE, negotiated.suite, negotiated.client_secret)
+            )
+
     def early_data_limit(self) -> int:
         """Octets of 0-RTT data that may still be sent."""
         if self.closed or self._writer.epoch is not Epoch.EARLY:
