@@ -105,7 +105,12 @@ class Credential:
         if isinstance(key, str | os.PathLike) and os.path.exists(key):  # noqa: PTH110
             with open(key, "rb") as file:  # noqa: PTH123
                 key = file.read()
-        return cls(load_chain(certificate), signer(key))
+        credential = cls(load_chain(certificate), signer(key))
+        # req: 4.5.1-9
+        own = credential.leaf.public_key()
+        if getattr(credential.signer, "public_key", own) != own:
+            raise ConfigurationError("the private key is not that of the first certificate")
+        return credential
 
     @property
     def leaf(self) -> x509.Certificate:

@@ -266,7 +266,7 @@ def test_a_key_that_is_not_the_certificates(folder: Path) -> None:
     serve = ("serve", "--listen", "127.0.0.1:0", "--cert", "my.pem", "--key", "other.key")
     outcome = tpmtls(*serve)
     assert outcome.status == 2
-    assert "is not the key of --cert" in outcome.stderr
+    assert "is not that of the first certificate" in outcome.stderr
     nobody = tpmtls(*serve, "--tcti", "swtpm:host=127.0.0.1,port=1")
     assert nobody.status == 3
 

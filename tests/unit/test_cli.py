@@ -121,7 +121,7 @@ def test_client_certificates_are_asked_for_before_or_after():
 def test_a_key_and_a_certificate_must_belong_together():
     strangers = run(*CONNECT, "--cert", pki().client().chain, "--key", pki().server().key)
     assert strangers.status == 2
-    assert "is not the key of --cert" in strangers.stderr
+    assert "is not that of the first certificate" in strangers.stderr
     unlike = run(*CONNECT, "--cert", pki().client().chain, "--key", pki().server("ed25519").key)
     assert unlike.status == 2
     assert "does not belong to the certificate" in unlike.stderr

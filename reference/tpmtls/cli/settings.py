@@ -211,12 +211,9 @@ def _credential(
 ) -> Credential:
     signer = find_key(key, password, arguments)
     try:
-        credential = Credential.load(certificate, signer, lambda found: found)
+        return Credential.load(certificate, signer, lambda found: found)
     except ConfigurationError as error:
         raise CommandError(f"--cert {certificate} --key {key}: {error}", USAGE) from None
-    if credential.leaf.public_key() != signer.public_key:
-        raise CommandError(f"--key {key} is not the key of --cert {certificate}", USAGE)
-    return credential
 
 
 def find_key(key: str, password: bytes | None, arguments: Namespace) -> SoftwareSigner | TpmSigner:
