@@ -61,7 +61,7 @@ class SuiteParameters:
     iv_length: int = 12
 
 
-# req: E.5-2 E.5-3
+# req: E.5-2 E.5-3 9.1-1 9.1-2
 SUITES: Final = {
     row.suite: row
     for row in (
@@ -99,6 +99,7 @@ class GroupParameters:
     shared_secret: int
 
 
+# req: 9.1-4 9.1-5 9.3-4 B.3.1.4-1
 GROUPS: Final = {
     row.group: row
     for row in (
@@ -141,7 +142,7 @@ class SchemeParameters:
 
 
 _S = SignatureScheme
-# req: 4.3.3-14 4.3.3-20 4.3.3-21
+# req: 4.3.3-14 4.3.3-20 4.3.3-21 9.1-3
 SCHEMES: Final = {
     row.scheme: row
     for row in (

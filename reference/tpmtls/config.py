@@ -220,6 +220,7 @@ class Config:
     max_records_per_key: int | None = None
     handshake_timeout: float = 10.0
     key_log: KeyLog | None = field(default=None, repr=False)
+    # req: C.1-1
     entropy: Callable[[int], bytes] = field(default=os.urandom, repr=False)
     clock: Callable[[], float] = field(default=time.time, repr=False)
     arrange: Callable[[HandshakeMessage], HandshakeMessage] | None = field(default=None, repr=False)
@@ -318,6 +319,7 @@ class ServerConfig(Config):
     ticket_lifetime: int = 86_400
     ticket_keys: TicketKeys = field(default_factory=TicketKeys, repr=False)
     replay_guard: ReplayGuard = field(default_factory=ReplayGuard, repr=False)
+    # req: F.5-3
     max_early_data: int = 0
     retry_with_cookie: bool = False
     require_server_name: bool = False
@@ -355,7 +357,7 @@ def is_ip(name: str) -> bool:
 
 
 def _known(field_name: str, values: tuple[CodePoint, ...], known: Any) -> None:
-    # req: 4.3.7-1
+    # req: 4.3.7-1 B-1
     for value in values:
         if value not in known:
             raise ConfigurationError(f"{field_name}: {value!r} is not supported")

@@ -74,6 +74,7 @@ class MessageAssembler:
 
     def next_message(self) -> bytes | None:
         """The next whole message with its header, or None."""
+        # req: 5.1-2
         if len(self._buffer) < MESSAGE_HEADER_SIZE:
             return None
         size = MESSAGE_HEADER_SIZE + int.from_bytes(self._buffer[1:MESSAGE_HEADER_SIZE], "big")
@@ -152,7 +153,7 @@ class RecordReader:
 
     def _next_raw(self) -> tuple[bytes, bytes] | None:
         """One record as framed: its header and its body. Lengths are checked at once."""
-        # req: 5.1-19 5.2-5 5.1-17 E-1 E.2-4 E.5-6 E.5-7
+        # req: 5.1-19 5.2-5 5.1-17 E-1 E.2-4 E.5-6 E.5-7 5.1-16 5.2-2
         start = self._position
         if len(self._buffer) - start < RECORD_HEADER_SIZE:
             return None
@@ -199,7 +200,7 @@ class RecordReader:
             raise PeerViolation(Violation.BAD_CHANGE_CIPHER_SPEC)
 
     def _deprotect(self, header: bytes, body: bytes) -> Record | None:
-        # req: E-2 E-3
+        # req: E-2 E-3 5.2-3 5.5-3
         if self._protection is None:
             if self._skips(body):
                 return None
@@ -263,6 +264,7 @@ class RecordWriter:
         self._padding = padding
         self.plaintext_limit = MAX_PLAINTEXT + 1
         """Octets of TLSInnerPlaintext that the peer takes."""
+        # req: 5.1-20
         self.unprotected_version = ProtocolVersion.TLS_1_0
         """legacy_record_version of unprotected records: 0x0301 for a first ClientHello."""
 
@@ -281,6 +283,7 @@ class RecordWriter:
     @property
     def fragment_size(self) -> int:
         """Octets of content that go into one record."""
+        # req: 5.1-18 5.2-1
         if self._protection is None:
             return MAX_PLAINTEXT
         return min(MAX_PLAINTEXT, self.plaintext_limit - 1)
@@ -307,7 +310,7 @@ class RecordWriter:
         )
 
     def _record(self, content_type: ContentType, fragment: bytes) -> bytes:
-        # req: E.5-5 E.5-10
+        # req: E.5-5 E.5-10 5-4 5.1-15
         protection = self._protection
         if protection is None:
             header = bytes((content_type,)) + self.unprotected_version.to_bytes(2, "big")
@@ -323,7 +326,7 @@ class RecordWriter:
 
     def _pad(self, length: int) -> int:
         """Octets of padding for an inner plaintext of `length` octets."""
-        # req: 5.4-7
+        # req: 5.4-7 5.4-1
         if not self._padding:
             return 0
         limit = min(MAX_PLAINTEXT + 1, self.plaintext_limit)

@@ -124,6 +124,7 @@ class SessionCache:
 
     def put(self, ticket: SessionTicket) -> None:
         """Keep a ticket."""
+        # req: 4.7.1-14
         with self._lock:
             tickets = self._tickets.setdefault(ticket.server_name, [])
             tickets.append(ticket)
@@ -139,7 +140,7 @@ class SessionCache:
         fits: Callable[[SessionTicket], bool] = lambda _: True,
     ) -> SessionTicket | None:
         """The newest ticket for that name that is usable and `fits`, removed from the cache."""
-        # req: 4.7.1-7 4.7.1-8
+        # req: 4.7.1-7 4.7.1-8 C.4-1
         with self._lock:
             tickets = [t for t in self._tickets.get(server_name, ()) if t.is_usable(now)]
             chosen = next((ticket for ticket in reversed(tickets) if fits(ticket)), None)
@@ -236,13 +237,14 @@ class TicketKeys:
 
     def seal(self, state: TicketState, now: float) -> bytes:
         """The ticket for `state`."""
+        # req: 4.7.1-17
         name, key = self._current(now)
         nonce = self._entropy(_NONCE_SIZE)
         return name + nonce + key.encrypt(nonce, state.encode(), name)
 
     def open(self, ticket: bytes, now: float) -> TicketState | None:
         """The state in a ticket, or None where it is not one of ours or too old."""
-        # req: 4.3.11-6
+        # req: 4.3.11-6 4.7.1-15
         name, nonce = ticket[:_NAME_SIZE], ticket[_NAME_SIZE : _NAME_SIZE + _NONCE_SIZE]
         with self._lock:
             self._expire(now)
@@ -299,7 +301,7 @@ class ReplayGuard:
         self, ticket_id: bytes, binder: bytes, expected_arrival: float, now: float
     ) -> bool:
         """Whether early data under that ticket is let in. The binder must have been validated."""
-        # req: 4.3.10-3 8-3 8.2-4 8.2-5
+        # req: 4.3.10-3 8-3 8.2-4 8.2-5 8-1
         with self._lock:
             expires_at = self._outstanding.pop(ticket_id, None)
             if expires_at is None or now >= expires_at:
@@ -323,6 +325,7 @@ class ReplayGuard:
             return True
 
     def _record(self, binder: bytes, now: float, until: float) -> bool:
+        # req: 8.2-1
         key = hashlib.sha256(binder).digest()
         while self._seen and next(iter(self._seen.values())) < now:
             self._seen.popitem(last=False)

@@ -14,6 +14,8 @@ from tpmtls.codepoints import AlertDescription as Alert
 class Violation(Enum):
     """A named misbehaviour: (alert, requirement ID, what the peer did)."""
 
+    # req: 6-10 6.2-4 6.2-9
+
     # -- syntax ------------------------------------------------------------------------------------
     TRUNCATED = Alert.decode_error, "6-9", "a field ends before its length is reached"
     TRAILING_DATA = Alert.decode_error, "6-9", "octets are left over after the structure"
@@ -290,13 +292,13 @@ class Violation(Enum):
         "4.4.2-6",
         "a CertificateRequest has no signature_algorithms",
     )
-    DUPLICATE_OID_FILTER = Alert.illegal_parameter, "4.3.5-7", "oid_filters names an OID twice"
-    OID_FILTER_ANY_USAGE = (
     REQUEST_UNDER_EXTERNAL_PSK = (
         Alert.unexpected_message,
         "4.4.2-10",
         "a certificate is asked for, though an external PSK authenticates",
     )
+    DUPLICATE_OID_FILTER = Alert.illegal_parameter, "4.3.5-7", "oid_filters names an OID twice"
+    OID_FILTER_ANY_USAGE = (
         Alert.illegal_parameter,
         "4.3.5-8",
         "oid_filters asks for anyExtendedKeyUsage",

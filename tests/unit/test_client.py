@@ -267,7 +267,7 @@ def test_a_wrong_hello_retry_request_is_refused(name: str) -> None:
     HELLO_RETRY_REQUEST[name].against_client()
 
 
-@pytest.mark.req("4.4.1-2", "4.4.1-3", "4.3-6", "4.3-7")
+@pytest.mark.req("4.4.1-2", "4.4.1-3", "4.3-6", "4.3-7", "A.1-1")
 @pytest.mark.parametrize("name", ENCRYPTED_EXTENSIONS)
 def test_wrong_encrypted_extensions_are_refused(name: str) -> None:
     ENCRYPTED_EXTENSIONS[name].against_client()

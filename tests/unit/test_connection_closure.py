@@ -128,7 +128,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.req("6-5", "7.1-1")
+@pytest.mark.req("7.1-1", "F.1.4-1")
 @pytest.mark.parametrize("way", WAYS)
 def test_no_secret_is_left_when_both_directions_are_closed(way: str) -> None:
     client, server = WAYS[way]

@@ -247,7 +247,6 @@ def test_every_connection_exports_something_else() -> None:
 # -- names and protocols ---------------------------------------------------------------------------
 
 
-@pytest.mark.req("4.7.1-10")
 def test_both_ends_know_the_name_and_the_protocol() -> None:
     pair = handshake(alpn=("h2", "http/1.1"))
     assert pair.server.info is not None

@@ -70,6 +70,7 @@ def _rejected(pair: Pair) -> None:
     assert pair.complete().info.early_data_accepted is False
     assert pair.client.early_data_accepted is False
     assert data_in(pair.server_events, EarlyData) == b""
+    assert data_in(pair.server_events, ApplicationData) == b""
     pair.talk()
     assert data_in(pair.server_events) == b"to the server"
 
@@ -177,7 +178,7 @@ REASONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.req("4.3.10-6", "4.3.10-9", "4.3.10-11", "4.3.10-15", "4.6-2", "8.2-5")
+@pytest.mark.req("4.3.10-6", "4.3.10-9", "4.3.10-11", "4.3.10-15", "4.6-2", "8.2-5", "F.5-4")
 @pytest.mark.parametrize(
     ("reason", "size"),
     [
@@ -223,8 +224,6 @@ def test_early_data_under_an_external_psk_is_rejected(changes: dict[str, Any]) -
 # -- limits ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.req("8-2")
-def test_a_client_sends_no_early_data_without_leave() -> None:
 @pytest.mark.req("F.5-3")
 def test_there_is_no_early_data_unless_it_is_asked_for() -> None:
     world = World()
@@ -248,6 +247,8 @@ def test_the_application_can_tell_early_data_from_what_comes_after_the_handshake
     assert (pair.client.handshake_complete, pair.server.handshake_complete) == (True, True)
 
 
+@pytest.mark.req("8-2")
+def test_a_client_sends_no_early_data_without_leave() -> None:
     for config in (client_config(), client_config(psks=(OTHER,)), client_config(psks=(OTHER, PSK))):
         with pytest.raises(ConfigurationError):
             ClientConnection(config, early_data=True)
@@ -395,15 +396,15 @@ def _accepting(violation: V, *, edits: Any = None, alpn: bytes = b"h2", **peer: 
     return Case(violation, edits or {}, script, config, settings, DATA)
 
 
-FROM_SERVER = {
 STRANGE = ProtocolNameList((b"another",))
+FROM_SERVER = {
     "second-psk": _accepting(V.EARLY_DATA_IDENTITY, psk=OTHER.key, index=1),
     "no-psk": _accepting(V.EARLY_DATA_IDENTITY, psk=None),
     "another-suite": _accepting(V.EARLY_DATA_SUITE, suite=CHACHA),
     "another-protocol": _accepting(V.EARLY_DATA_ALPN, alpn=b"http/1.1"),
     "no-protocol": _accepting(V.EARLY_DATA_ALPN, parameters=(EarlyDataIndication(),)),
-}
     "rejected-with-a-fault": _accepting(V.PROTOCOL_NOT_OFFERED, parameters=(STRANGE,)),
+}
 
 
 @pytest.mark.req("4.3.10-9", "4.3.11-15", "4.3.11-16", "A.1-1")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.misbehaviour import Case
-from tests.unit.scripted import SUITE, dropping
+from tests.unit.scripted import SUITE, adding, dropping
 from tests.unit.scripted_client import OfferedKey, ScriptedClient
 from tests.unit.support import (
     Clock,
@@ -24,7 +24,7 @@ from tests.unit.support import (
 from tpmtls.algorithms import SHA384
 from tpmtls.backends.base import Secret
 from tpmtls.backends.software import SoftwareBackend
-from tpmtls.codepoints import CipherSuite, ExtensionType, NamedGroup
+from tpmtls.codepoints import CipherSuite, ExtensionType, NamedGroup, NameType
 from tpmtls.codepoints import PskKeyExchangeMode as Mode
 from tpmtls.config import DEFAULT_SUITES, ExternalPsk
 from tpmtls.connection import ClientConnection, ServerConnection
@@ -32,7 +32,7 @@ from tpmtls.events import TicketReceived
 from tpmtls.tickets import MAX_LIFETIME, SessionCache, TicketKeys
 from tpmtls.violations import StoredSecretError
 from tpmtls.violations import Violation as V
-from tpmtls.wire.extensions import OfferedPsks, SelectedPsk
+from tpmtls.wire.extensions import OfferedPsks, SelectedPsk, ServerName, ServerNameList
 from tpmtls.wire.messages import ClientHello, EncryptedExtensions, ServerHello, decode_message
 
 G, TYPE = NamedGroup, ExtensionType
@@ -278,6 +278,22 @@ def test_a_session_that_was_not_verified_is_not_resumed_by_a_client_that_verifie
     assert Pair(client.replace(verify=True), server).complete().info.psk is None
     client, server = _with_tickets(client={"verify": False})
     assert Pair(client, server).complete().info.psk == "resumption"
+
+
+@pytest.mark.req("4.7.1-10")
+def test_a_server_reports_the_name_of_the_client_hello_that_resumes() -> None:
+    cache = SessionCache()
+    config = server_config()
+    pair = Pair(client_config(session_cache=cache), config).complete()
+    ticket = cache.take("localhost", pair.client.config.clock())
+    assert ticket is not None
+    age = ticket.obfuscated_age(pair.client.config.clock())
+    key = OfferedKey(ticket.ticket, ticket.psk, resumption=True, age=age)
+    target = ServerConnection(config)
+    name = ServerNameList((ServerName(NameType.host_name, b"another.example"),))
+    ScriptedClient(target, {ClientHello: adding(name)}, psks=(key,)).handshake()
+    assert target.info is not None
+    assert (target.info.psk, target.info.server_name) == ("resumption", "another.example")
 
 
 @pytest.mark.req("4.7.1-7", "4.7.1-8")

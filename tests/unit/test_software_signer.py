@@ -154,6 +154,7 @@ def test_a_scheme_that_is_not_the_keys_is_refused(keys: dict[str, Any], kind: st
             signer.sign(scheme, DATA)
 
 
+@pytest.mark.req("C.3-1")
 @pytest.mark.parametrize("kind", ["secp256r1", "secp384r1", "secp521r1"])
 def test_ecdsa_is_reproducible_if_asked_for(keys: dict[str, Any], kind: str) -> None:
     (scheme,) = EXPECTED[kind]

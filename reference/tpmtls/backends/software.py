@@ -97,6 +97,7 @@ def _scalar(curve: ec.EllipticCurve, entropy: Entropy) -> int:
 
 
 class _X25519Private(_Private):
+    # req: 7.4.2-2
     def __init__(self, entropy: Entropy) -> None:
         self._key = x25519.X25519PrivateKey.from_private_bytes(entropy(32))
         self.public = self._key.public_key().public_bytes_raw()

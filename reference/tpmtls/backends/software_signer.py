@@ -70,7 +70,7 @@ class SoftwareSigner(Signer):
             raise ConfigurationError(f"an RSA key of {key.key_size} bits is too short for TLS 1.3")
 
     def sign(self, scheme: SignatureScheme, data: bytes) -> bytes:
-        # req: 4.5.2-6
+        # req: 4.5.2-6 C.3-1
         if scheme not in self.schemes:
             raise ConfigurationError(f"{scheme} is not for this key")
         signature: bytes

@@ -217,7 +217,7 @@ def algorithms(
     path: Sequence[x509.Certificate], schemes: Sequence[SignatureScheme]
 ) -> CertificateError | None:
     """The error for a path with a signature that is none of `schemes`, or an unfit key."""
-    # req: 4.3.3-1 4.3.3-17 4.5.1.2-4 4.5.1.2-9 4.5.1.2-14
+    # req: 4.3.3-1 4.3.3-17 4.5.1.2-4 4.5.1.2-9 4.5.1.2-14 4.5.1.3-7
     for certificate in path:
         if key_type(certificate) is None:
             reason = f"no signature algorithm of TLS 1.3 uses the key of {name_of(certificate)}"

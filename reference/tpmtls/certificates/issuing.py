@@ -154,6 +154,7 @@ def _with_names(builder: Builder, subject: x509.Name, names: Sequence[x509.Gener
 
 
 def _sign(builder: Any, signer: KnownSigner) -> Any:
+    # req: 4.5.1.3-6
     scheme = _scheme(signer)
     row = SCHEMES[scheme]
     if row.hash is None:

@@ -139,6 +139,7 @@ class Connection:
     @property
     def handshake_complete(self) -> bool:
         """Whether both Finished messages are verified."""
+        # req: F.5-5
         return self.info is not None
 
     @property
@@ -147,6 +148,7 @@ class Connection:
 
         A server can from its Finished on: to a peer that has not proved anything yet.
         """
+        # req: 4.5.3-3
         return not self.closed and self._writer.epoch is Epoch.APPLICATION
 
     def send_data(self, data: bytes) -> None:
@@ -184,7 +186,7 @@ class Connection:
 
     def close(self) -> None:
         """Send close_notify; the other direction stays open (RFC 9846 §6.1)."""
-        # req: 6.1-7
+        # req: 6.1-7 6.1-6
         if not self.closed:
             self._alert(AlertDescription.close_notify)
             self.closed = True
@@ -228,7 +230,7 @@ class Connection:
             self._handle_application_data(record)
 
     def _handle_application_data(self, record: Record) -> None:
-        # req: 4.7.1-19
+        # req: 4.7.1-19 5.1-13 5.1-14
         reads = self._state.reads
         if reads == "early data":
             self._early_data_received += len(record.fragment)
@@ -247,7 +249,7 @@ class Connection:
         return 0
 
     def _handle_alert(self, fragment: bytes) -> None:
-        # req: 5.1-10 5.1-11 5.1-12 6-2 6-3 6-7 6-8 6.1-4 6.2-6
+        # req: 5.1-10 5.1-11 5.1-12 6-2 6-3 6-7 6-8 6.1-4 6.2-6 6-1 6.1-5
         if len(fragment) != 2:
             raise PeerViolation(Violation.MALFORMED_ALERT, f"{len(fragment)} octets")
         description = Alert.decode(fragment).description
@@ -305,7 +307,7 @@ class Connection:
 
     def _flush(self) -> None:
         """Write the handshake messages that wait: before keys change, and after each step."""
-        # req: 5.1-8
+        # req: 5.1-8 5.1-2 5.1-5 5.1-9 5.4-3
         if self._handshake_octets:
             self._write(ContentType.handshake, bytes(self._handshake_octets))
             self._handshake_octets.clear()
@@ -359,6 +361,7 @@ class Connection:
 
         Happens by itself when the connection has failed, or is closed in both directions.
         """
+        # req: F.1.4-1
         self.closed = True
         destroy_in(self.backend, self._state)
         self._reader.forget()

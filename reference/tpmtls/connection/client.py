@@ -32,6 +32,7 @@ class ClientConnection(Connection):
     def __init__(
         self, config: ClientConfig, backend: Backend | None = None, *, early_data: bool = False
     ) -> None:
+        # req: F.5-3
         super().__init__(config, backend)
         step = client_key_exchange.start(Context(config, self.backend), early_data=early_data)
         self._early_data_sent = 0
@@ -46,13 +47,12 @@ class ClientConnection(Connection):
 
     def _fail(self, error: TlsError) -> None:
         # req: 6-5
-        super()._fail(error)
         if error.alert is not None and not self.closed:
             self._leave_early_keys()
+        super()._fail(error)
         if self._cache is not None and (error.alert is not None or isinstance(error, PeerAlert)):
             self._cache.discard(self._tickets)
 
-    @property
     def _leave_early_keys(self) -> None:
         """Let the alert go out under handshake keys, for a server that may reject early data.
 
@@ -69,6 +69,7 @@ class ClientConnection(Connection):
                 protect(self.backend, Epoch.HANDSHAKE, negotiated.suite, negotiated.client_secret)
             )
 
+    @property
     def early_data_limit(self) -> int:
         """Octets of 0-RTT data that may still be sent."""
         if self.closed or self._writer.epoch is not Epoch.EARLY:
@@ -95,7 +96,7 @@ class ClientConnection(Connection):
         """Send 0-RTT data, which an attacker can replay; raises ConnectionStateError past the
         limits of ticket and key. What the server rejects is not sent again.
         """
-        # req: 4.3.10-15 4.3.10-16 5.5-2
+        # req: 4.3.10-15 4.3.10-16 5.5-2 F.5-4
         if len(data) > self.early_data_limit:
             raise self._failure or ConnectionStateError(
                 f"early data is limited to {self.early_data_limit} more octets now"

@@ -34,7 +34,7 @@ class ServerConnection(Connection):
 
         Raises ConnectionStateError where the client did not say that it is willing.
         """
-        # req: 4.3.6-1
+        # req: 4.3.6-1 4.4.2-9 4.7.2-1
         self._act("request a certificate", _request_certificate)
 
     def send_tickets(self, count: int = 1) -> None:

@@ -35,7 +35,7 @@ Role = Literal["server", "client"]
 
 def make_certificate(credential: Credential | None, context: bytes = b"") -> Certificate:
     """The Certificate message; without a credential, the empty one that declines."""
-    # req: 4.3-5 4.5.1-3 4.5.1-9
+    # req: 4.3-5 4.5.1-3 4.5.1-9 4.5.1-11 4.5.1-13
     chain = () if credential is None else credential.chain
     return Certificate(context, tuple(CertificateEntry(der, Extensions()) for der in chain))
 

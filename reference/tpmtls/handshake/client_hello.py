@@ -183,7 +183,7 @@ def _take_ticket(context: Context[ClientConfig], *, early_data: bool) -> Session
     """A session is resumed only if it was verified as strictly as this connection is to be, and
     with early data only if what it stands for is on offer again.
     """
-    # req: 4.2.2-14 4.7.1-6
+    # req: 4.2.2-14 4.7.1-6 4.7.1-2
     config = context.config
     hashes = _offered_hashes(context)
 
@@ -281,8 +281,8 @@ def _extensions(
     context: Context[ClientConfig], shares: dict[NamedGroup, KeyShare], *, early_data: bool
 ) -> Extensions:
     """All but pre_shared_key, which comes last and needs the rest."""
-    # req: 4.3.1-1 4.3.1-2 4.3.3-2 4.3.3-5 4.3.3-6 4.3.4-2 4.3.9-1 4.3.9-2 4.3.9-8 4.3.10-1
-    # req: 2.2-1 4.5.1.2-8 9.2-3 9.2-4 9.2-5 9.2-6 9.2-8 E.1-1
+    # req: 4.3.1-1 4.3.1-2 4.3.3-2 4.3.3-5 4.3.3-6 4.3.4-2 4.3.9-1 4.3.9-2 4.3.9-8 4.3.10-1 2.2-1
+    # req: 4.5.1.2-8 9.2-3 9.2-4 9.2-5 9.2-6 9.2-8 E.1-1 9.2-2 9.2-9 9.2-10 9.2-11 9.2-13 9.3-4
     config = context.config
     bodies: list[ExtensionBody] = [SupportedVersions((ProtocolVersion.TLS_1_3,))]
     if config.sni is not None:
@@ -322,7 +322,7 @@ def _complete(
     early_data: bool,
 ) -> Offer:
     """Add pre_shared_key with its binders, and encode. `transcript` holds what went before."""
-    # req: 4.3-9 4.3.11-17
+    # req: 4.3-9 4.3.11-17 9.2-7
     if psks:
         now = context.config.clock()
         offered = OfferedPsks(

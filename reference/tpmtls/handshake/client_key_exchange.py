@@ -178,6 +178,7 @@ def _check_hello(offer: Offer, message: ServerHello | HelloRetryRequest) -> Suit
 
 def on_server_hello(state: WaitServerHello, message: ServerHello, octets: bytes) -> Step:
     """Agree on the keys of the handshake."""
+    # req: A.1-1
     context, offer = state.context, state.offer
     suite = _check_hello(offer, message)
     for kind in message.extensions.types - offer.hello.extensions.types:

@@ -237,7 +237,7 @@ def select_scheme(
 
 def check_server_name(config: ServerConfig, offer: ClientOffer) -> None:
     """Whether the name asked for is one that we serve, in a resumed session too."""
-    # req: 9.2-15
+    # req: 9.2-15 4.5.1.2-7 9.2-13 9.2-14
     if config.require_server_name and offer.server_name is None:
         raise PeerViolation(Violation.MISSING_SERVER_NAME)
     if not config.strict_server_name or not config.credentials or offer.server_name is None:

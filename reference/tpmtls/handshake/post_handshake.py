@@ -177,7 +177,7 @@ def on_new_session_ticket(
     state: ClientConnected, message: NewSessionTicket, _octets: bytes
 ) -> Step:
     """Keep the ticket, if there is a cache to keep it in, and a ClientHello can hold it."""
-    # req: 4.3.11-5 4.7.1-3 4.7.1-13 4.7.1-18
+    # req: 4.3.11-5 4.7.1-3 4.7.1-13 4.7.1-18 4.7.1-4
     config, backend = state.context.config, state.context.backend
     unfit = not message.ticket_lifetime or len(message.ticket) > MAX_TICKET
     if config.session_cache is None or unfit:
@@ -207,7 +207,7 @@ def send_ticket(state: ServerConnected) -> tuple[ServerConnected, tuple[Action, 
 
     However often it is resumed, a session ends a week after its certificate was shown.
     """
-    # req: 4.3-4 4.3.9-5 4.7.1-12 4.7.1-16 4.7.1-21
+    # req: 4.3-4 4.3.9-5 4.7.1-12 4.7.1-16 4.7.1-21 4.7.1-1
     config, backend = state.context.config, state.context.backend
     now = config.clock()
     lifetime = min(config.ticket_lifetime, int(state.authenticated_at + MAX_LIFETIME - now))
@@ -263,7 +263,7 @@ def answer_certificate_request(
     config: ClientConfig, message: CertificateRequest
 ) -> tuple[Credential, SignatureScheme] | None:
     """The credential that suits a request, and the scheme to sign with; None declines."""
-    # req: 4.3.5-2 4.3.5-3 4.3.5-5 4.5.1.2-6 4.5.2-5
+    # req: 4.3.5-2 4.3.5-3 4.3.5-5 4.5.1.2-6 4.5.2-5 4.5.1.2-13
     schemes = read_certificate_request(message)
     filters = message.extensions.get(OidFilters)
     suitable = [
@@ -285,7 +285,7 @@ def on_certificate_request(
     state: ClientConnected, message: CertificateRequest, octets: bytes
 ) -> Step:
     """Answer with Certificate, CertificateVerify and Finished, or decline without the second."""
-    # req: 4.7.2-2 4.7.2-3 4.7.2-4 4.7.2-5 4.7.2-6 4.4.2-3
+    # req: 4.7.2-2 4.7.2-3 4.7.2-4 4.7.2-5 4.7.2-6 4.4.2-3 F.1-1
     context = state.context
     request_context = message.certificate_request_context
     if not context.config.post_handshake_auth:
@@ -378,6 +378,7 @@ def make_certificate_request(config: ServerConfig, request_context: bytes) -> Ce
 
 def verify_client(config: ServerConfig, chain: tuple[x509.Certificate, ...]) -> None:
     """Check a client's chain, where there is a store to check it against."""
+    # req: 4.5.1.3-3
     if config.client_trust_store is not None:
         verify_client_chain(
             chain, config.client_trust_store, config.now(), config.certificate_schemes
@@ -398,7 +399,7 @@ def on_post_handshake_certificate(
     state: ServerConnected, message: Certificate, octets: bytes
 ) -> Step:
     """The first message of an answer: to which request, its context says."""
-    # req: 4.7.2-7 4.5.1.3-2
+    # req: 4.7.2-7 4.5.1.3-2 4.7.2-8
     pending = dict(state.pending)
     transcript = pending.pop(message.certificate_request_context, None)
     if transcript is None:

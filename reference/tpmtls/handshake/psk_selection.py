@@ -197,7 +197,7 @@ def permits_early_data(
     Suite and application protocol must be the PSK's, it must be the first one offered, and the
     replay guard must never have seen this ClientHello.
     """
-    # req: 4.3.10-3 4.3.10-4 4.3.10-5 4.3.10-8 4.3.10-9 4.3.10-11 8-3
+    # req: 4.3.10-3 4.3.10-4 4.3.10-5 4.3.10-8 4.3.10-9 4.3.10-11 8-3 8.2-2 8.2-3
     if selected.index != 0 or not config.max_early_data:
         return 0
     now = config.clock()

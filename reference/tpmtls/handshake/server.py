@@ -110,6 +110,7 @@ def on_finished(state: WaitFinished, message: Finished, octets: bytes) -> Step:
 
 
 def _finish(flight: Flight, n: Negotiated) -> Step:
+    # req: 4.4.2-10 F.1-1
     choices, context = n.choices, n.choices.context
     flight.rekey_read(Epoch.APPLICATION, choices.suite, n.read_secret)
     flight.add(AcceptChangeCipherSpec(False))
@@ -136,6 +137,7 @@ def _finish(flight: Flight, n: Negotiated) -> Step:
 
 
 def _with_tickets(flight: Flight, connected: ServerConnected) -> Step:
+    # req: 4.7.1-5 C.4-2 C.4-3
     for _ in range(connected.context.config.tickets):
         connected, actions = send_ticket(connected)
         flight.add(*actions)
@@ -143,6 +145,7 @@ def _with_tickets(flight: Flight, connected: ServerConnected) -> Step:
 
 
 def _summary(negotiated: Negotiated) -> HandshakeCompleted:
+    # req: 4.7.1-10
     choices = negotiated.choices
     psk = choices.psk
     first = choices.retried or choices.offer.hello

@@ -128,7 +128,7 @@ def _our_groups(context: Context[ServerConfig]) -> tuple[NamedGroup, ...]:
 
 
 def _no_group(config: ServerConfig, offer: ClientOffer) -> PeerViolation:
-    # req: 2.1-1 4.2.1-1
+    # req: 2.1-1 4.2.1-1 6.2-7
     if offer.psks is not None and not config.credentials:
         return PeerViolation(Violation.NO_PSK_NOR_CERTIFICATE)
     if not offer.groups:
@@ -260,6 +260,7 @@ def _send_flight(choices: Choices, transcript: Transcript) -> Step:
 
 
 def _fill_flight(flight: Flight, choices: Choices, transcript: Transcript) -> Step:
+    # req: 4.4.2-1 4.4.2-2 4.4.2-8 4.4.2-10 4.5.1-1 4.5.2-1 F.1-1
     context = choices.context
     schedule = _agree(flight, choices, transcript)
     digest = transcript.digest()
@@ -333,8 +334,8 @@ def _accept_early_data(
 
 
 def _server_hello(choices: Choices, share: bytes | None) -> ServerHello:
-    # req: 4.2.3-1 4.2.3-4 4.2.3-5 4.2.3-8 4.2.3-10 4.2.3-11 4.2.4-12
-    # req: 4.3.1-13 4.3.1-14 4.3.8-17 4.3.8-18 4.3.8-19 4.3.9-7 4.3.9-8 9.2-3 E.5-8
+    # req: 4.2.3-1 4.2.3-4 4.2.3-5 4.2.3-8 4.2.3-10 4.2.3-11 4.2.4-12 4.3.1-13 4.3.1-14 4.3.8-17
+    # req: 4.3.8-18 4.3.8-19 4.3.9-7 4.3.9-8 9.2-3 E.5-8 9.2-6 9.2-7
     bodies: list[ExtensionBody] = [SelectedVersion(ProtocolVersion.TLS_1_3)]
     if choices.group is not None and share is not None:
         bodies.append(KeyShareServerHello(KeyShareEntry(choices.group, share)))

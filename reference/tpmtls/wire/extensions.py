@@ -320,6 +320,7 @@ class Place(Enum):
 
 
 # fmt: off
+# req: 9.2-1
 PLACEMENT: Final[dict[ExtensionType, dict[Place, type[ExtensionBody]]]] = {
     ExtensionType.server_name: {
         Place.CH: ServerNameList, Place.EE: ServerNameAcknowledgement, Place.CR: ServerNameList},
@@ -413,7 +414,7 @@ class ExtensionBlock(Bounded[Extensions]):
         return Extensions(self._read_body(kind, data) for kind, data in raw.items())
 
     def _read_body(self, kind: ExtensionType, data: bytes) -> ExtensionBody:
-        # req: 4.2.2-18 4.3-2 4.3-7
+        # req: 4.2.2-18 4.3-2 4.3-7 4.4.2-7 9.3-3 9.3-5 9.3-6
         places = PLACEMENT.get(kind)
         if places is None:
             return UnknownExtension(kind, data)
