@@ -84,7 +84,7 @@ class Credential:
             raise ConfigurationError("a credential needs at least its own certificate")
         if not self.schemes:
             raise ConfigurationError("the private key does not belong to the certificate's kind")
-        # req: 4.3.3-16
+        # req: 4.3.3-16 4.5.1.2-12
         for certificate in self.certificates:
             name = deprecated_hash(certificate)
             if name and not is_self_signed(certificate):

@@ -228,7 +228,7 @@ def test_a_credential_needs_a_certificate(chain: Any) -> None:
         Credential(chain, credential().signer)
 
 
-@pytest.mark.req("4.3.3-14", "4.3.3-16")
+@pytest.mark.req("4.3.3-14", "4.3.3-16", "4.5.1.2-12")
 @pytest.mark.parametrize("algorithm", [SHA1_RSA, MD5_RSA], ids=["sha1", "md5"])
 def test_a_chain_signed_with_a_deprecated_hash_is_refused(algorithm: bytes) -> None:
     root = authority(kind="rsa")
