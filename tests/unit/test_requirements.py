@@ -14,7 +14,13 @@ from tlsconform.requirements import (
     Strength,
     rfc_text,
 )
-from tlsconform.requirements.catalogue import all_requirements, differences, read_file, skeleton
+from tlsconform.requirements.catalogue import (
+    NOT_CATALOGUED,
+    all_requirements,
+    differences,
+    read_file,
+    skeleton,
+)
 from tlsconform.requirements.entries import file_of, read_entry
 
 ENTRY = {
@@ -30,17 +36,18 @@ ENTRY = {
 # -- the files -------------------------------------------------------------------------------------
 
 
+def test_no_entry_is_lost_where_the_text_is_not_at_hand():
+    assert len(all_requirements()) == 500, "RFC 9846 has 511 key words, 11 of them in §1.1"
+
+
 def test_what_is_catalogued_agrees_with_the_text():
-    """Section by section; that no section is missing is asked for when all are written."""
-    written = {entry.section for entry in all_requirements().values()}
-    said = {key: each for key, each in rfc.statements().items() if each.section in written}
-    assert list(differences(all_requirements(), said)) == []
+    assert list(differences(all_requirements(), rfc.statements())) == []
 
 
 def test_entries_are_in_the_order_of_the_text():
-    assert list(all_requirements()) == [
-        key for key in rfc.statements() if key in all_requirements()
-    ]
+    said = rfc.statements().items()
+    wanted = [key for key, each in said if each.section not in NOT_CATALOGUED]
+    assert list(all_requirements()) == wanted
 
 
 # -- an entry --------------------------------------------------------------------------------------

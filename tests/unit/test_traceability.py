@@ -43,13 +43,8 @@ def marks() -> Marks:
 
 
 def unknown(identifiers: Iterable[str]) -> list[str]:
-    """Those that the catalogue does not have, though it has their section."""
-    sections = {entry.section for entry in all_requirements().values()}
-    return sorted(
-        each
-        for each in set(identifiers) - all_requirements().keys()
-        if each.rpartition("-")[0] in sections
-    )
+    """Those that the catalogue does not have."""
+    return sorted(set(identifiers) - all_requirements().keys())
 
 
 # -- what names a requirement names one that exists ------------------------------------------------

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -23,7 +21,6 @@ from tpmtls.violations import (
     Violation,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
 ID = re.compile(r"(?:\d+|[A-Z])(?:\.\d+)*-\d+")
 OTHER_ALERT = {
     # the sentence names the alternative; the one before it, ours
@@ -60,20 +57,6 @@ def test_a_violation_answers_with_the_alert_of_its_requirement(violation: Violat
     named = {word.replace(" ", "") for word in quoted} & set(AlertDescription.__members__)
     if named and violation not in OTHER_ALERT:
         assert violation.alert.name in named, statement
-
-
-def _citations() -> Iterator[tuple[str, str]]:
-    for path in (ROOT / "reference").rglob("*.py"):
-        for comment in re.findall(r"# req:(.*)", path.read_text("utf-8")):
-            yield from ((path.name, identifier) for identifier in comment.split())
-    for path in (ROOT / "tests").rglob("*.py"):
-        for arguments in re.findall(r"mark\.req\(([^)]*)\)", path.read_text("utf-8")):
-            yield from ((path.name, found) for found in re.findall(r'"([^"]*)"', arguments))
-
-
-def test_every_requirement_that_code_or_test_cites_exists() -> None:
-    known = rfc.statements().keys()
-    assert [cited for cited in _citations() if cited[1] not in known] == []
 
 
 def test_a_peer_violation_says_what_where_and_which_rule() -> None:
