@@ -230,7 +230,11 @@ class ScriptedClient(Peer):
         self._sent_early_keys = True
 
     def send_hello(self, hello: ClientHello) -> None:
-        """Add the PSKs, apply the edits, compute the binders, edit these, and send."""
+        """Send it as `hello_tree` makes it."""
+        self.hello_octets = self.say_tree(self.hello_tree(hello))
+
+    def hello_tree(self, hello: ClientHello) -> Node:
+        """Add the PSKs, apply the edits, compute the binders, and edit these."""
         if self.psks:
             offered = OfferedPsks(
                 tuple(PskIdentity(psk.identity, psk.age) for psk in self.psks),
@@ -249,7 +253,7 @@ class ScriptedClient(Peer):
         if self.psks:
             self._bind(root)
             self._edited(root, late)
-        self.hello_octets = self.say_tree(root)
+        return root
 
     def _bind(self, root: Node) -> None:
         """Put the binders over what was edited (RFC 9846 §4.3.11.2)."""
