@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -76,6 +77,12 @@ def get_ticket(connect: Connect) -> OfferedPsk:
     return ticket
 
 
+def resume(connect: Connect, *edits: Edit) -> ScriptedClient:
+    """A connection whose ClientHello offers a fresh ticket."""
+    ticket = get_ticket(connect)
+    return connect().hello(*edits, psks=(ticket,))
+
+
 def send_early(connect: Connect, *edits: Edit, data: bytes = b"") -> ScriptedClient:
     """A connection whose early data the server accepts; its flight is read, `data` is sent.
 
@@ -115,3 +122,8 @@ def length_edits(message: HandshakeMessage, skip: Sequence[str] = ()) -> list[Ed
             edits += [wrong_length(path, by) for by in (1, -1)]
             edits.append(wrong_length(path, to=2**24 - 1))
     return edits
+
+
+def edit_id(edit: Edit) -> str:
+    """What a test about one edit is called, in characters that pytest's -k takes."""
+    return re.sub(r"[^\w.\[\]+-]+", "-", str(edit))
