@@ -94,6 +94,11 @@ class Authority:
         self.credential(kind, usage)
         return self._keys[kind, usage]
 
+    def key(self, kind: str = "p256", usage: str = "server") -> Any:
+        """The private key of that leaf, for signatures that its signer does not make."""
+        self.credential(kind, usage)
+        return self._keys[kind, usage]
+
     def _issue(self, kind: str, usage: str) -> Credential:
         make, schemes = KINDS[kind]
         key = self._keys[kind, usage] = make()
