@@ -10,7 +10,7 @@ import pytest
 
 from tlsconform.journal import Journal
 from tlsconform.marks import role_of
-from tlsconform.outcome import TargetUnavailable
+from tlsconform.outcome import NotApplicable, TargetUnavailable
 from tlsconform.peer import ScriptedClient, ScriptedServer
 from tlsconform.pki import Authority
 from tlsconform.plugin import Connect, Serve
@@ -138,6 +138,15 @@ def serve(request: pytest.FixtureRequest, journal: Journal) -> Iterator[Serve]:
 def target(request: pytest.FixtureRequest) -> ClientTarget:
     """The client under test: what has it send data, or end by itself."""
     return session_of(request.config).client
+
+
+@pytest.fixture
+def external_psk(request: pytest.FixtureRequest) -> tuple[bytes, bytes]:
+    """Identity and key of the external PSK that the target knows."""
+    psk = session_of(request.config).psk
+    if psk is None:
+        raise NotApplicable("no external PSK is given (--psk)")
+    return psk
 
 
 @pytest.fixture

@@ -13,10 +13,12 @@ from tlsconform.outcome import NonConformance, NotApplicable, TargetUnavailable
 from tlsconform.peer import OfferedPsk, ScriptedClient, ScriptedServer
 from tlsconform.targets import ClientTarget
 from tpmtls.codepoints import CipherSuite, ContentType, ExtensionType, HandshakeType
+from tpmtls.wire.extensions import Cookie
 
 Connect = Callable[..., ScriptedClient]
 
 MESSAGE: Final = b"hello\n"
+COOKIE: Final = Cookie(b"tlsconform")
 
 
 def check(holds: bool, expected: str, got: object, requirement: str | None = None) -> None:
@@ -73,6 +75,31 @@ def client_lives(server: ScriptedServer, target: ClientTarget, sends_data: bool)
     received = server.receive_data()
     while MESSAGE not in received:
         received += server.receive_data()
+
+
+WHERE: Final = {
+    "server_hello": "server_hello.extensions",
+    "hello_retry_request": "hello_retry_request.extensions",
+    "encrypted_extensions": "encrypted_extensions.extensions",
+    "certificate": "certificate.certificate_list[0].extensions",
+    "certificate_request": "certificate_request.extensions",
+}
+"""Where each of our messages has its extensions."""
+
+
+def flight_with(server: ScriptedServer, message: str, *edits: Edit) -> None:
+    """Our flight up to that message, which is edited; the ClientHello has been read."""
+    server.edit(*edits)
+    if message == "hello_retry_request":
+        server.say_retry(COOKIE)
+        return
+    server.hello()
+    if message != "server_hello":
+        server.encrypted_extensions()
+    if message == "certificate_request":
+        server.certificate_request()
+    if message == "certificate":
+        server.certificate()
 
 
 # -- servers ---------------------------------------------------------------------------------------

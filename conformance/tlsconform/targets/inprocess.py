@@ -145,7 +145,6 @@ class InProcessClient(ClientTarget):
             trust=authority.pem,
             server_name="localhost",
             credentials=_credentials(authority, "client", self._backend),
-            psk_modes=BOTH_MODES,
             alpn=ALPN,
             suites=tuple(self._backend.suites),
             groups=tuple(self._backend.groups),
@@ -167,6 +166,8 @@ class InProcessClient(ClientTarget):
             self._config = config
         if "post_handshake_auth" in needs:
             config = config.replace(post_handshake_auth=True)
+        if "psk_ke" in needs:
+            config = config.replace(psk_modes=BOTH_MODES)
         if "external_psk" in needs and self._psk is not None:
             config = config.replace(psks=(ExternalPsk(*self._psk),))
         try:

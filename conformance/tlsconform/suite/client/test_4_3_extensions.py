@@ -8,15 +8,22 @@ import pytest
 
 from tlsconform.features import ClientFeatures
 from tlsconform.marks import needs, req
-from tlsconform.mutate import Edit, append, duplicate, insert, move
+from tlsconform.mutate import append, duplicate, insert, move
 from tlsconform.outcome import NotApplicable
 from tlsconform.peer import ScriptedServer
 from tlsconform.plugin import Serve
-from tlsconform.suite.helpers import check, client_lives, give_ticket, resume
+from tlsconform.suite.helpers import (
+    COOKIE,
+    WHERE,
+    check,
+    client_lives,
+    flight_with,
+    give_ticket,
+    resume,
+)
 from tlsconform.targets import ClientTarget
 from tpmtls.codepoints import AlertDescription, ExtensionType
 from tpmtls.wire.extensions import (
-    Cookie,
     ExtensionBody,
     ProtocolNameList,
     RecordSizeLimit,
@@ -26,7 +33,6 @@ from tpmtls.wire.extensions import (
 )
 
 UNKNOWN: Final = UnknownExtension(ExtensionType(0xFAF0), b"tlsconform")
-COOKIE: Final = Cookie(b"tlsconform")
 
 BODIES: Final = {
     "server_name": "",
@@ -79,30 +85,12 @@ PLACES: Final = {
 }
 """Of each message, extensions that Table 1 does not have in it."""
 
-WHERE: Final = {
-    "server_hello": "server_hello.extensions",
-    "hello_retry_request": "hello_retry_request.extensions",
-    "encrypted_extensions": "encrypted_extensions.extensions",
-    "certificate": "certificate.certificate_list[0].extensions",
-    "certificate_request": "certificate_request.extensions",
-}
-
-MISPLACED: Final = [(message, name) for message, names in PLACES.items() for name in names]
-
-
-def flight_with(server: ScriptedServer, message: str, *edits: Edit) -> None:
-    """Our flight up to that message, which is edited; the ClientHello has been read."""
-    server.edit(*edits)
-    if message == "hello_retry_request":
-        server.say_retry(COOKIE)
-        return
-    server.hello()
-    if message != "server_hello":
-        server.encrypted_extensions()
-    if message == "certificate_request":
-        server.certificate_request()
-    if message == "certificate":
-        server.certificate()
+_FORBIDDEN: Final = req("4.4.1-2", "4.4.1-3")
+MISPLACED: Final = [
+    pytest.param(message, name, marks=_FORBIDDEN if message == "encrypted_extensions" else ())
+    for message, names in PLACES.items()
+    for name in names
+]
 
 
 def body_of(name: str) -> UnknownExtension:
