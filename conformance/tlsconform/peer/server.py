@@ -302,7 +302,10 @@ class ScriptedServer(Peer):
         self.schedule = self.start_schedule(self.psk, self.hash)
         self.derive_handshake_secrets(shared)
         self.rekey_write(Epoch.HANDSHAKE, self.server_secret)
-        if not self.early:
+        if self.early:
+            # where it gives up, it need not say so under keys that we may not have
+            self.wire.other_keys = self.protection(Epoch.HANDSHAKE, self.client_secret)
+        else:
             self.rekey_read(Epoch.HANDSHAKE, self.client_secret)
 
     def encrypted_extensions(self, *bodies: ExtensionBody, edits: Sequence[Edit] = ()) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ from tpmtls.record import (
     RECORD_HEADER_SIZE,
     Aligned,
     Epoch,
+    MessageAssembler,
     Protection,
     Record,
     RecordReader,
@@ -54,6 +56,8 @@ class Wire:
         """Every record that came, as it came."""
         self.reader = RecordReader()
         self.reader.accepts_change_cipher_spec = True
+        self.other_keys: Protection | None = None
+        """Keys that the implementation may have gone over to, to say that it gives up."""
         self._protection: Protection | None = None
         self._sequence = 0
         self._held: bytearray | None = None
@@ -144,6 +148,7 @@ class Wire:
 
     def rekey_reading(self, protection: Protection, proof: Aligned) -> None:
         """Read under other keys from sequence number 0."""
+        self.other_keys = None
         self.reader.rekey(protection, proof)
 
     def next_record(self, timeout: float | None = None) -> Record | None:
@@ -188,15 +193,31 @@ class Wire:
         try:
             record = self.reader.next_record()
         except PeerViolation as error:
-            self.journal.add("received", f"{raw.content_type.name} record: {error}", (), octets)
-            raise NonConformance(
-                "a record that can be read", str(error), error.requirement
-            ) from None
+            record = self._under_other_keys(octets)
+            if record is None:
+                self.journal.add("received", f"{raw.content_type.name} record: {error}", (), octets)
+                raise NonConformance(
+                    "a record that can be read", str(error), error.requirement
+                ) from None
         if record is None:
             self.journal.add("received", raw.content_type.name, (), octets)
         else:
             self.journal.add("received", _title(record), (), octets)
         return record
+
+    def _under_other_keys(self, octets: bytes) -> Record | None:
+        """The record under the other keys; they stay in use if it can be read so."""
+        if self.other_keys is None:
+            return None
+        reader = RecordReader()
+        reader.rekey(self.other_keys, MessageAssembler().aligned())
+        reader.feed(octets)
+        self.other_keys = None
+        with suppress(PeerViolation):
+            record = reader.next_record()
+            self.reader = reader
+            return record
+        return None
 
 
 def _title(record: Record) -> str:
