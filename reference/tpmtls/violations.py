@@ -182,12 +182,12 @@ class Violation(Enum):
     )
     UNRECOGNIZED_NAME = (
         Alert.unrecognized_name,
-        "9.2-13",
+        "6.2-4",
         "no certificate is configured for the name that the client asks for",
     )
     NO_COMMON_PROTOCOL = (
         Alert.no_application_protocol,
-        "6.2-9",
+        "6.2-4",
         "no application protocol in common",
     )
     PROTOCOL_NOT_OFFERED = (
@@ -381,7 +381,7 @@ class Violation(Enum):
     )
     TOO_MANY_MESSAGES = (
         Alert.unexpected_message,
-        "6.2-9",
+        "6.2-4",
         "more messages than this implementation accepts without application data",
     )
 
