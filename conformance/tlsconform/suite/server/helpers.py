@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from tlsconform.channel import Silence
@@ -12,6 +12,7 @@ from tlsconform.mutate import Edit, append, length_fields, truncate, wrong_lengt
 from tlsconform.outcome import NonConformance, NotApplicable
 from tlsconform.peer import OfferedPsk, ScriptedClient
 from tlsconform.peer.wire import parse_alert
+from tlsconform.plugin import Connect
 from tpmtls.codepoints import AlertDescription, ContentType
 from tpmtls.wire.messages import HandshakeMessage
 
@@ -28,7 +29,9 @@ CERTIFICATE_ALERTS: Final = (
 )
 """What a certificate may be refused with."""
 
-Connect = Callable[..., ScriptedClient]
+PATIENCE: Final = 4
+"""Some servers sleep between two looks at a connection: how many times the usual to wait for what
+they are to send."""
 
 
 # -- servers ---------------------------------------------------------------------------------------
@@ -38,9 +41,15 @@ def expect_service(client: ScriptedClient, features: ServerFeatures) -> None:
     """The server still serves: it answers a request, or at least does not complain."""
     if features.responds:
         client.send_data(REQUEST)
-        client.receive_data()
+        client.receive_data(PATIENCE * client.timeout)
     else:
         client.expect_quiet()
+
+
+def be_patient(client: ScriptedClient) -> None:
+    """Wait longer than usual from now on."""
+    client.timeout *= PATIENCE
+    client.wire.timeout *= PATIENCE
 
 
 def expect_closed(client: ScriptedClient) -> None:
