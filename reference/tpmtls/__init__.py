@@ -112,7 +112,8 @@ def open_backend(
 
     `tcti` names the TPM as tpm2-tss does; None stands for TPM2TOOLS_TCTI, or else for libtpms in
     this process. For handle-only, `model:FILE` keeps the key of stored sessions in that file.
-    `protect` names the levels that the TPM has to hold; None stands for all that it can do.
+    `protect` names the levels that the TPM has to hold; None stands for all that it can do,
+    and `chained`, in place of the others but sign, for encrypted chaining (docs/chained.md).
     `encrypt_bus` encrypts what crosses to the TPM: True against those who read the bus, and the
     Name of the TPM's salt key, which `tpmtls key salt-name` prints, against those who alter it.
     `owner_password` is that of the TPM's owner hierarchy, where it has one.
@@ -128,10 +129,14 @@ def open_backend(
         return SoftwareBackend()
     if name == "tpm":
         from tpmtls.backends.tpm.backend import TpmBackend
+        from tpmtls.backends.tpm.chained import ChainedBackend, is_chained
         from tpmtls.backends.tpm.opening import open_tpm
 
+        chained = is_chained(protect, encrypt_bus)
         tpm = open_tpm(tcti, owner_password=owner_password)
         try:
+            if chained:
+                return ChainedBackend(tpm)
             return TpmBackend(tpm, protect, encrypt_bus=encrypt_bus)
         except BaseException:
             tpm.close()

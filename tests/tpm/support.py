@@ -106,7 +106,7 @@ class Ends:
     server: Backend | None
 
 
-def ends(role: str, backend: TpmBackend, other: Backend | None = None) -> Ends:
+def ends(role: str, backend: Backend, other: Backend | None = None) -> Ends:
     """The TPM as `role`, `other` (software) as its peer; or the TPM as both."""
     return Ends(
         backend if role in ("client", "both") else other,

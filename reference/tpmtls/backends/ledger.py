@@ -34,6 +34,9 @@ class Crossing:
 class Ledger:
     """Counts crossings by kind; as large as the set of kinds, however long the process runs."""
 
+    claim: str = ""
+    """What `encrypted` is worth where it is worth less than it says, and against whom."""
+
     def __init__(self) -> None:
         self._counts: Counter[Crossing] = Counter()
 

@@ -34,7 +34,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tpmtls.cli import key_psk, options
+from tpmtls.cli import key_chain, key_psk, options
 from tpmtls.cli.exits import NOTHING_THERE, SUCCESS, USAGE, CommandError, say
 
 if TYPE_CHECKING:
@@ -123,6 +123,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     key_psk.add_arguments(
         _part(parts, "import-psk", key_psk.SUMMARY, key_psk.DESCRIPTION, key_psk.run)
     )
+    chain = _part(parts, "chain", key_chain.SUMMARY, key_chain.DESCRIPTION, key_chain.run)
+    key_chain.add_arguments(chain)
+    _add_general(chain)
 
 
 def _part(parts: Any, name: str, summary: str, description: str, run: Any) -> ArgumentParser:

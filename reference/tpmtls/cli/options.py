@@ -13,6 +13,8 @@ from tpmtls.codepoints import CodePoint
 BACKENDS: Final = ("software", "tpm", "handle-only")
 LEVELS: Final = ("sign", "ecdhe", "hkdf", "aead")
 """Those of `backends.tpm.backend`, which takes its time to import."""
+CHAINED: Final = "chained"
+"""In place of the others: that of `backends.tpm.chained`."""
 MAX_PORT: Final = 0xFFFF
 MAX_OCTETS: Final = 2**32 - 1
 
@@ -208,6 +210,13 @@ Each level of --protect names what happens in the TPM:
   aead    likewise the records' keys, but GCM's hash key stays in memory, with
           which records can be forged (CCM has none); so does the data itself
 
+In place of ecdhe, hkdf and aead, and an experiment, unverified on chips:
+
+  chained no plaintext of a secret in host memory or on the bus, but for IVs, GCM's
+          hash key and exported values: the TPM encrypts what leaves it, and gets
+          it back as it is. Whoever sends commands to the TPM asks it not to, and
+          reads everything. `tpmtls key chain` makes in the TPM what it needs
+
 With --backend tpm, tickets and session files can be resumed with this TPM alone:
 who steals the disk without the machine has nothing in them. No level stops a
 program on this host that may use the TPM: it can do what this one does, only not
@@ -219,8 +228,8 @@ def levels(text: str) -> tuple[str, ...]:
     """Protection levels, separated by commas."""
     chosen = split(text)
     for level in chosen:
-        if level not in LEVELS:
-            known = ", ".join(LEVELS)
+        if level not in (*LEVELS, CHAINED):
+            known = ", ".join((*LEVELS, CHAINED))
             raise argparse.ArgumentTypeError(f"there is no level {level!r}; there are {known}")
     return chosen
 
@@ -267,7 +276,8 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         "--protect",
         metavar="A,B",
         type=levels,
-        help=f"with --backend tpm: of {', '.join(LEVELS)}; by default all that the TPM can do",
+        help=f"with --backend tpm: of {', '.join(LEVELS)}, by default all that the TPM can do;"
+        f" or {CHAINED}",
     )
     add_encrypt_bus(group, "with --backend tpm: ")
     add_tpm(group)

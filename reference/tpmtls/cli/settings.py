@@ -121,9 +121,11 @@ def _try_psks(config: Config, found: Backend) -> None:
 
 def _mismatch(config: Config, found: Backend) -> str | None:
     """Why nothing can come of that configuration with that backend."""
+    protect = getattr(found, "protect", ())
     if not found.reveals_secrets and with_environment(config).key_log is not None:
-        where = "with hkdf the secrets are in the TPM" if found.name == "tpm" else found.name
-        less = "leave out hkdf (--protect)" if found.name == "tpm" else "use another --backend"
+        level = next((each for each in ("hkdf", "chained") if each in protect), "")
+        where = f"with {level} the secrets are in the TPM" if level else found.name
+        less = f"leave out {level} (--protect)" if level else "use another --backend"
         return f"{where}, and no key log can have them: {less}, or --keylog and {VARIABLE}"
     for option, chosen, able in (
         ("--groups", config.groups, found.groups),

@@ -71,14 +71,14 @@ class TpmAgreement:
 
     def agree(self, group: NamedGroup, key: TpmObject, peer_share: bytes) -> Secret:
         """ECDH_ZGen with the server's share."""
-        peer = _checked_point(group, peer_share)
+        peer = checked_point(group, peer_share)
         shared = self._tpm.run(commands.ecdh_zgen(key, peer))
         return self._shared(group, shared, "TPM2_ECDH_ZGen")
 
     def respond(self, group: NamedGroup, client_share: bytes) -> tuple[bytes, Secret]:
         """ECDH_KeyGen on the client's share: the server's key is made and used in one step."""
         curve = TPM_CURVES[group]
-        point = _checked_point(group, client_share)
+        point = checked_point(group, client_share)
         with self._tpm.load(commands.load_ecdh_peer(curve, point)) as peer:
             result = self._tpm.run(commands.ecdh_keygen(peer))
         public = result.public.uncompressed(curve.size)
@@ -92,7 +92,7 @@ class TpmAgreement:
         return SoftwareSecret("shared_secret", octets, None)
 
 
-def _checked_point(group: NamedGroup, share: bytes) -> Point:
+def checked_point(group: NamedGroup, share: bytes) -> Point:
     """The peer's point. It is public: the host checks it, so that no TPM need be trusted to."""
     # req: 4.3.8.2-1
     if share[0] != 4:

@@ -10,12 +10,16 @@ class CommandCode(IntEnum):
     """TPM_CC (Part 2 §6.5), by the name that Part 3 gives the command."""
 
     EvictControl = 0x120
+    NV_UndefineSpace = 0x122
+    NV_DefineSpace = 0x12A
     CreatePrimary = 0x131
+    NV_Write = 0x137
     SequenceComplete = 0x13E
     Startup = 0x144
     Shutdown = 0x145
     ECDH_ZGen = 0x154
     Create = 0x153
+    NV_Read = 0x14E
     HMAC = 0x155
     Load = 0x157
     RSA_Decrypt = 0x159
@@ -27,6 +31,7 @@ class CommandCode(IntEnum):
     ECDH_KeyGen = 0x163
     FlushContext = 0x165
     LoadExternal = 0x167
+    NV_ReadPublic = 0x169
     PolicyAuthValue = 0x16B
     PolicyCommandCode = 0x16C
     ReadPublic = 0x173
@@ -36,8 +41,10 @@ class CommandCode(IntEnum):
     Hash = 0x17D
     PCR_Read = 0x17E
     PolicyPCR = 0x17F
+    ReadClock = 0x181
     HashSequenceStart = 0x186
     PolicyPassword = 0x18C
+    CreateLoaded = 0x191
     EncryptDecrypt2 = 0x193
 
 

@@ -72,6 +72,11 @@ class Tpm:
         """The TCTI string."""
         return self.device.transport.name
 
+    def beside(self) -> Tpm:
+        """Another opening of the same TPM, which its caller closes."""
+        with _registry.lock:
+            return Tpm(self._shared, self.owner_hierarchy.auth)
+
     @property
     def live(self) -> int:
         """How many objects this opening has, loaded or saved."""

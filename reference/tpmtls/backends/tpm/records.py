@@ -66,22 +66,34 @@ class TpmAead(Aead):
     def __init__(
         self, tpm: Tpm, ledger: Ledger, suite: SuiteParameters, key: bytes, iv: bytes
     ) -> None:
+        ledger.record(Crossing("write_key", "tpm", "in", "TPM2_LoadExternal"))
+        loaded = tpm.load(commands.load_aes_key(key))
+        try:
+            cipher = TpmBlockCipher(tpm, loaded, suite.key_length)
+            self._start(ledger, suite, loaded, cipher, iv)
+        except BaseException:
+            loaded.flush()
+            raise
+
+    def _start(
+        self,
+        ledger: Ledger,
+        suite: SuiteParameters,
+        key: TpmObject,
+        cipher: TpmBlockCipher,
+        iv: bytes,
+    ) -> None:
+        """With a key that is in the TPM."""
         self._ledger = ledger
         self._used = False
-        ledger.record(Crossing("write_key", "tpm", "in", "TPM2_LoadExternal"))
-        self._key = tpm.load(commands.load_aes_key(key))
-        try:
-            cipher = TpmBlockCipher(tpm, self._key, suite.key_length)
-            mode: Gcm | Ccm
-            if suite.aead == "aes-gcm":
-                mode = Gcm(cipher)
-                ledger.record(Crossing("ghash_key", "tpm", "out", "TPM2_EncryptDecrypt2"))
-            else:
-                mode = Ccm(cipher, suite.tag_length)
-            self._records = Records(mode, iv)
-        except BaseException:
-            self._key.flush()
-            raise
+        self._key = key
+        mode: Gcm | Ccm
+        if suite.aead == "aes-gcm":
+            mode = Gcm(cipher)
+            ledger.record(Crossing("ghash_key", "tpm", "out", "TPM2_EncryptDecrypt2"))
+        else:
+            mode = Ccm(cipher, suite.tag_length)
+        self._records = Records(mode, iv)
 
     def seal(self, sequence: int, additional_data: bytes, plaintext: bytes) -> bytes:
         self._use()

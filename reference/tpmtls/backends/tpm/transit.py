@@ -80,6 +80,8 @@ CARRIERS: Final[dict[int, Carrier]] = {
     CC.Load: Carrier(False, False),  # wrapped, but by whom is what counts (§12.2)
     CC.Unseal: Carrier(False, True),  # outData (§12.7)
     CC.GetRandom: Carrier(False, True),  # randomBytes (§16.1)
+    CC.NV_DefineSpace: Carrier(True, False),  # auth (§31.3)
+    CC.NV_Write: Carrier(True, False),  # data (§31.7)
 }
 """What goes out under the session: all that the backend asks for, but to sign."""
 
