@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -32,12 +33,22 @@ KINDS: Final[dict[str, tuple[Callable[[], Any], tuple[SignatureScheme, ...]]]] =
         lambda: rsa.generate_private_key(65537, 2048),
         (_S.rsa_pss_rsae_sha256, _S.rsa_pss_rsae_sha384, _S.rsa_pss_rsae_sha512),
     ),
+    "rsa-pss": (
+        lambda: rsa.generate_private_key(65537, 2048),
+        (_S.rsa_pss_pss_sha256, _S.rsa_pss_pss_sha384, _S.rsa_pss_pss_sha512),
+    ),
     "p384": (lambda: ec.generate_private_key(ec.SECP384R1()), (_S.ecdsa_secp384r1_sha384,)),
     "p521": (lambda: ec.generate_private_key(ec.SECP521R1()), (_S.ecdsa_secp521r1_sha512,)),
     "ed25519": (ed25519.Ed25519PrivateKey.generate, (_S.ed25519,)),
     "ed448": (ed448.Ed448PrivateKey.generate, (_S.ed448,)),
 }
 """Kinds of keys: how one is made, and the schemes that it signs handshakes with."""
+
+_ECDSA_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
+_ECDSA_SHA1: Final = bytes.fromhex("300906072a8648ce3d0401")
+_RSA_ENCRYPTION: Final = bytes.fromhex("300d06092a864886f70d0101010500")
+_RSASSA_PSS: Final = bytes.fromhex("300b06092a864886f70d01010a")
+"""AlgorithmIdentifiers in DER."""
 
 
 class Authority:
@@ -99,6 +110,27 @@ class Authority:
         self.credential(kind, usage)
         return self._keys[kind, usage]
 
+    def signed_with_sha1(self, kind: str = "p256", usage: str = "server") -> Credential:
+        """The same leaf, but signed by the root with ECDSA and SHA-1."""
+        own = self.credential(kind, usage)
+        signed = self._resigned(own.chain[0], _ECDSA_SHA1, hashes.SHA1())  # noqa: S303 - on purpose
+        return replace(own, chain=(signed,))
+
+    def _resigned(
+        self,
+        der: bytes,
+        algorithm: bytes,
+        digest: hashes.HashAlgorithm,
+        *changes: tuple[bytes, bytes],
+    ) -> bytes:
+        """A certificate with the algorithm and parts of its inside replaced, signed anew."""
+        inside = _content(x509.load_der_x509_certificate(der).tbs_certificate_bytes)
+        for old, new in ((_ECDSA_SHA256, algorithm), *changes):
+            inside = inside.replace(old, new)
+        inside = _der(0x30, inside)
+        signature = self._key.sign(inside, ec.ECDSA(digest))
+        return _der(0x30, inside + algorithm + _der(0x03, b"\0" + signature))
+
     def _issue(self, kind: str, usage: str) -> Credential:
         make, schemes = KINDS[kind]
         key = self._keys[kind, usage] = make()
@@ -113,8 +145,10 @@ class Authority:
         builder = builder.add_extension(x509.ExtendedKeyUsage([oid]), critical=False)
         builder = builder.add_extension(x509.SubjectAlternativeName(_NAMES), critical=False)
         leaf = builder.sign(self._key, hashes.SHA256())
-        chain = (leaf.public_bytes(serialization.Encoding.DER),)
-        return Credential(chain, SoftwareSigner(key), schemes)
+        der = leaf.public_bytes(serialization.Encoding.DER)
+        if kind == "rsa-pss":
+            der = self._resigned(der, _ECDSA_SHA256, hashes.SHA256(), _pss_only(key.public_key()))
+        return Credential((der,), SoftwareSigner(key), schemes)
 
     def _builder(self, name: str, public_key: Any) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
@@ -133,6 +167,27 @@ class Authority:
             .add_extension(own, critical=False)
             .add_extension(authority, critical=False)
         )
+
+
+def _pss_only(public_key: Any) -> tuple[bytes, bytes]:
+    """The key's SubjectPublicKeyInfo, and the same under the OID RSASSA-PSS."""
+    info = public_key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return info, _der(0x30, _RSASSA_PSS + _content(info).removeprefix(_RSA_ENCRYPTION))
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    """A DER value of that tag."""
+    size = len(content)
+    octets = size.to_bytes((size.bit_length() + 7) // 8 or 1, "big")
+    length = octets if size < 0x80 else bytes((0x80 | len(octets),)) + octets
+    return bytes((tag,)) + length + content
+
+
+def _content(der: bytes) -> bytes:
+    """What a DER value holds."""
+    return der[2 + (der[1] & 0x7F if der[1] & 0x80 else 0) :]
 
 
 def _usage(**set_bits: bool) -> x509.KeyUsage:
