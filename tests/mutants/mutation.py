@@ -22,6 +22,8 @@ from tlsconform.requirements.coverage import suite_folder
 from tlsconform.targets import inprocess
 
 BUGS = Path(__file__).with_name("mutants.toml")
+KILLERS = Path(__file__).with_name("killers.json")
+"""Which test killed which mutant when they were last all run: where to look first."""
 REFERENCE = Path(tpmtls.__file__).parent
 NAME = "tpmtls_mutant"
 TARGET = f"{NAME}_target"
@@ -53,26 +55,36 @@ class Outcome:
     output: str
 
 
-def examine(mutant: Mutant) -> Outcome:
-    """Run the suite of the mutant's role on it, up to the first violation."""
+def known_killers() -> dict[str, str]:
+    """Mutant → the test that killed it, from `killers.json`."""
+    found: dict[str, str] = json.loads(KILLERS.read_text("utf-8")) if KILLERS.exists() else {}
+    return found
+
+
+def examine(mutant: Mutant, first: str | None = None) -> Outcome:
+    """Run the suite of the mutant's role on it, up to the first violation.
+
+    `first` is a test that is tried alone before all the others are.
+    """
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         build(mutant, Path(folder))
-        report = Path(folder, "report.json")
-        suite = suite_folder()
-        command = [sys.executable, "-m", "pytest", str(suite / mutant.role), "-c", os.devnull]
-        command += ["--rootdir", str(suite), "-p", "no:cacheprovider", "-x", "-q", "--tb=short"]
-        command += ["--tls-self", "software", "--tls-self-module", TARGET]
-        command += ["--tls-json", str(report)]
-        environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
-        ended = subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT,
-            check=False,
-        )
-        return Outcome(_killer(report), ended.stdout + ended.stderr)
+        if first is not None:
+            outcome = _run(Path(folder), suite_folder() / first)
+            if outcome.killer is not None:
+                return outcome
+        return _run(Path(folder), suite_folder() / mutant.role)
+
+
+def _run(folder: Path, tests: Path) -> Outcome:
+    report, suite = folder / "report.json", suite_folder()
+    command = [sys.executable, "-m", "pytest", str(tests), "-c", os.devnull]
+    command += ["--rootdir", str(suite), "-p", "no:cacheprovider", "-x", "-q", "--tb=short"]
+    command += ["--tls-self", "software", "--tls-self-module", TARGET, "--tls-json", str(report)]
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
+    )
+    return Outcome(_killer(report), ended.stdout + ended.stderr)
 
 
 def _killer(report: Path) -> str | None:
