@@ -11,7 +11,7 @@ from tlsconform.pki import Authority
 from tlsconform.targets.base import ClientTarget, ServerTarget
 from tpmtls import open_backend
 from tpmtls.backends.base import Backend
-from tpmtls.codepoints import PskKeyExchangeMode
+from tpmtls.codepoints import CipherSuite, PskKeyExchangeMode
 from tpmtls.config import (
     DEFAULT_SUITES,
     ClientConfig,
@@ -28,6 +28,8 @@ Connection = ClientConnection | ServerConnection
 KINDS: Final = ("p256", "rsa", "ed25519")
 ALPN: Final = ("http/1.1", "h2")
 MAX_EARLY_DATA: Final = 4096
+WITHHELD: Final = CipherSuite.TLS_AES_128_CCM_8_SHA256
+"""What our client supports and does not offer, so that a server can select it unasked."""
 BOTH_MODES: Final = (PskKeyExchangeMode.psk_dhe_ke, PskKeyExchangeMode.psk_ke)
 
 
