@@ -16,6 +16,7 @@ import pytest
 
 from tests.tpm.swtpm import Swtpm
 from tpmtls.backends.tpm import commands
+from tpmtls.backends.tpm.chained_provisioning import provision_opened, remove_opened
 from tpmtls.backends.tpm.constants import Capability
 from tpmtls.backends.tpm.opening import Tpm, open_tpm
 
@@ -94,6 +95,17 @@ def tpm(request: pytest.FixtureRequest) -> Iterator[Tpm]:
         assert transient(beside) == before
 
 
+@pytest.fixture
+def provisioned(tpm: Tpm) -> Iterator[Tpm]:
+    """Either TPM, with what `--protect chained` needs for as long as the test runs."""
+    with tpm.beside() as beside:
+        before = nv_and_persistent(beside)
+        provision_opened(beside)
+        yield tpm
+        assert remove_opened(beside) == 3
+        assert nv_and_persistent(beside) == before
+
+
 def transient(tpm: Tpm) -> list[int]:
     """The handles of all transient objects in the TPM, whoever made them."""
     return _handles(tpm, 0x80000000)
@@ -102,6 +114,11 @@ def transient(tpm: Tpm) -> list[int]:
 def loaded_sessions(tpm: Tpm) -> list[int]:
     """The handles of all sessions in the TPM, whoever made them."""
     return _handles(tpm, 0x02000000)
+
+
+def nv_and_persistent(tpm: Tpm) -> tuple[list[int], list[int]]:
+    """All NV indices and all persistent handles."""
+    return _handles(tpm, 0x01000000), _handles(tpm, 0x81000000)
 
 
 def _handles(tpm: Tpm, first: int) -> list[int]:

@@ -22,7 +22,6 @@ from tpmtls.backends.tpm import commands, public
 from tpmtls.backends.tpm.agreement import TPM_CURVES
 from tpmtls.backends.tpm.chain import ChainOrderError
 from tpmtls.backends.tpm.chained import CLAIM, ChainedBackend, ChainedKeyShare, ChainedShared
-from tpmtls.backends.tpm.chained_provisioning import provision_opened
 from tpmtls.backends.tpm.constants import Alg
 from tpmtls.backends.tpm.opening import Tpm, open_tpm
 from tpmtls.backends.tpm.public import Point
@@ -46,9 +45,8 @@ BESIDES: dict[str, set[tuple[str, str, str]]] = {
 
 
 @pytest.fixture
-def backend(tpm: Tpm) -> ChainedBackend:
-    provision_opened(tpm)
-    return ChainedBackend(tpm)
+def backend(provisioned: Tpm) -> ChainedBackend:
+    return ChainedBackend(provisioned)
 
 
 @pytest.fixture

@@ -229,9 +229,14 @@ def _parent(tpm: Tpm, auth: bytes) -> TpmObject:
 def remove(tcti: str | None = None, *, owner_password: bytes | None = None) -> int:
     """Remove what `provision` made, wherever it is, and nothing else; how many parts there were."""
     with open_tpm(tcti, owner_password=owner_password) as tpm:
-        with _parent(tpm, b"") as parent:
-            name = parent.name
-        return sum(_remove(tpm, look(tpm, place), name) for place in PLACES)
+        return remove_opened(tpm)
+
+
+def remove_opened(tpm: Tpm) -> int:
+    """The same, for a TPM that is open."""
+    with _parent(tpm, b"") as parent:
+        name = parent.name
+    return sum(_remove(tpm, look(tpm, place), name) for place in PLACES)
 
 
 def _remove(tpm: Tpm, found: Inventory, parent_name: bytes) -> int:
