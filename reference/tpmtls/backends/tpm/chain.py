@@ -42,7 +42,7 @@ from typing import Any, Final
 from tpmtls.backends.ledger import Crossing, Ledger
 from tpmtls.backends.tpm import chained_layout as layout
 from tpmtls.backends.tpm import commands
-from tpmtls.backends.tpm.chained_lock import ChainLock
+from tpmtls.backends.tpm.chained_lock import ChainLock, resets
 from tpmtls.backends.tpm.constants import Alg
 from tpmtls.backends.tpm.constants import CommandCode as CC
 from tpmtls.backends.tpm.frames import (
@@ -179,15 +179,17 @@ class Chain:
         self.ledger = ledger
         self._position = 0
         with tpm.device.lock:
+            reset_count = resets(tpm)
             self._handle: int | None = tpm.run(start_session())
-            lock.started(tpm, self._handle)
+            lock.started(self._handle, reset_count)
+        tpm.at_close.append(self.close)
         flags = (0, _DECRYPT, _ENCRYPT, _DECRYPT | _ENCRYPT)
         self._uses = {flag: _Use(self._handle, flag) for flag in flags}
 
     @contextmanager
     def step(self) -> Iterator[None]:
         """Commands that belong together: the TPM, and the slots, are ours meanwhile."""
-        with self.tpm.device.lock, self.lock.exclusive():
+        with self.lock.exclusive(), self.tpm.device.lock:
             yield
 
     def close(self) -> None:

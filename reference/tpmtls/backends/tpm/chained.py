@@ -25,7 +25,7 @@ from tpmtls.backends.tpm.agreement import TPM_CURVES, checked_point
 from tpmtls.backends.tpm.agreement import groups as tpm_groups
 from tpmtls.backends.tpm.chain import Chain, Digest
 from tpmtls.backends.tpm.chained_probe import probe
-from tpmtls.backends.tpm.chained_provisioning import open_chain, provision_opened
+from tpmtls.backends.tpm.chained_provisioning import open_chain, provision_opened, recover
 from tpmtls.backends.tpm.chained_records import ChainedAead
 from tpmtls.backends.tpm.constants import HASHES, Alg
 from tpmtls.backends.tpm.constants import CommandCode as CC
@@ -152,6 +152,7 @@ class ChainedBackend(Backend):
     protect = frozenset({CHAINED})
 
     def __init__(self, tpm: Tpm) -> None:
+        recover(tpm)  # before anything else: there may be no slot left to try anything out
         capabilities = tpm.capabilities
         modes = capabilities.modes(128)
         lacking = [code.name for code in _NEEDED if not capabilities.can(code)]

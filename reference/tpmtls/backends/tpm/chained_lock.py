@@ -12,9 +12,11 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Final
 
 from tpmtls.backends.tpm import commands
@@ -22,10 +24,13 @@ from tpmtls.backends.tpm.constants import Alg, Capability
 from tpmtls.backends.tpm.constants import CommandCode as CC
 from tpmtls.backends.tpm.frames import Command, Entity, Reader
 from tpmtls.backends.tpm.opening import Tpm
-from tpmtls.violations import TpmError, TpmUnavailable
+from tpmtls.violations import TpmBusy, TpmError, TpmUnavailable
 
 _TRANSIENT: Final = 0x80000000
 _MAX_HANDLES: Final = 254
+_PATIENCE: Final = 30.0
+_FIRST_PAUSE: Final = 0.0002
+_LONGEST_PAUSE: Final = 0.01
 
 
 class ChainLock:
@@ -34,6 +39,7 @@ class ChainLock:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._depth = 0
+        self._turn = threading.RLock()
         self._steps: int | None = None
         self._mine: int | None = None
         self._path: Path | None = None
@@ -46,25 +52,47 @@ class ChainLock:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """No other process takes a step meanwhile; its caller holds the device's lock."""
-        if self._steps is not None and not self._depth:
-            fcntl.flock(self._steps, fcntl.LOCK_EX)
-        self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
-            if self._steps is not None and not self._depth:
-                fcntl.flock(self._steps, fcntl.LOCK_UN)
+        """No other process takes a step meanwhile; raises TpmBusy where one does not end its own.
 
-    def started(self, tpm: Tpm, session: int) -> None:
+        To be taken before the device's lock: who waits here must let go of a swtpm.
+        """
+        with self._turn:
+            if self._steps is not None and not self._depth:
+                self._wait(self._steps)
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                if self._steps is not None and not self._depth:
+                    fcntl.flock(self._steps, fcntl.LOCK_UN)
+
+    @staticmethod
+    def _wait(descriptor: int) -> None:
+        """flock, which has no time limit of its own."""
+        deadline, pause = monotonic() + _PATIENCE, _FIRST_PAUSE
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if monotonic() > deadline:
+                    raise TpmBusy("another process does not end its use of chained keys") from None
+            else:
+                return
+            sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def started(self, session: int, reset_count: int) -> None:
         """Write the session down: whoever finds this file unlocked may flush it."""
         if self._mine is not None:
-            note = json.dumps({"session": session, "resets": resets(tpm)}).encode("ascii")
+            note = json.dumps({"session": session, "resets": reset_count}).encode("ascii")
             os.pwrite(self._mine, note, 0)
 
     def ending(self) -> None:
-        """Before the session is flushed: its handle may soon be another's."""
+        """Before the session is flushed: its handle may soon be another's.
+
+        So one who is killed between the two loses a session, and nobody else's is ever flushed.
+        """
         if self._mine is not None:
             os.ftruncate(self._mine, 0)
 
@@ -84,7 +112,7 @@ class ChainLock:
         """
         if self._folder is None:
             return
-        with tpm.device.lock, self.exclusive():
+        with self.exclusive(), tpm.device.lock:
             alive = False
             for path in self._folder.glob("process-*"):
                 if path != self._path:

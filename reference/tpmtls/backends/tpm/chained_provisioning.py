@@ -125,6 +125,18 @@ class Provisioned:
     generation: bytes
 
 
+def recover(tpm: Tpm) -> None:
+    """Flush what killed processes left of chained sessions; the TPM may be full of it."""
+    for place in PLACES:
+        found = look(tpm, place)
+        if found.parent is Found.OURS:
+            lock = lock_for(tpm)
+            try:
+                lock.recover(tpm, Entity(place.parent, found.parent_name))
+            finally:
+                lock.close()
+
+
 def open_chain(tpm: Tpm, ledger: Ledger) -> Provisioned | None:
     """The chain, ready for steps; None where nothing usable is provisioned."""
     for place in PLACES:
@@ -140,7 +152,6 @@ def _open(tpm: Tpm, found: Inventory, ledger: Ledger) -> Provisioned | None:
     lock = lock_for(tpm)
     chain = None
     try:
-        lock.recover(tpm, Entity(found.place.parent, found.parent_name))
         chain = Chain(tpm, found.place, found.parent_name, ledger, lock)
         reader = Reader(chain.read_store())
         marker, generation = reader.take(len(layout.MARKER)), reader.take(layout.GENERATION)
@@ -183,6 +194,7 @@ def provision(
 
 def provision_opened(tpm: Tpm, *, replace: bool = False) -> Place:
     """The same, for a TPM that is open."""
+    recover(tpm)
     if not replace:
         present = open_chain(tpm, Ledger())
         if present is not None:
@@ -197,7 +209,7 @@ def _provision(tpm: Tpm) -> Place:
     auth = os.urandom(layout.AUTH)
     lock = lock_for(tpm)
     try:
-        with tpm.device.lock, lock.exclusive(), _parent(tpm, auth) as parent:
+        with lock.exclusive(), tpm.device.lock, _parent(tpm, auth) as parent:
             inventories = [look(tpm, place) for place in PLACES]
             chosen = next(
                 (each for each in inventories if Found.OURS in (each.parent, each.store)), None
