@@ -27,7 +27,7 @@ from tpmtls.backends.tpm import chained_layout as layout
 from tpmtls.backends.tpm import chained_lock, chained_provisioning, commands
 from tpmtls.backends.tpm.chain import start_session
 from tpmtls.backends.tpm.chained import ChainedBackend
-from tpmtls.backends.tpm.chained_lock import ChainLock
+from tpmtls.backends.tpm.chained_lock import ChainLock, resets
 from tpmtls.backends.tpm.chained_provisioning import (
     Found,
     look,
@@ -38,7 +38,7 @@ from tpmtls.backends.tpm.chained_provisioning import (
 )
 from tpmtls.backends.tpm.constants import CommandCode as CC
 from tpmtls.backends.tpm.device import Device, Patience
-from tpmtls.backends.tpm.frames import Command, Entity, sized
+from tpmtls.backends.tpm.frames import Command, sized
 from tpmtls.backends.tpm.libtpms import LibtpmsTransport
 from tpmtls.backends.tpm.opening import Tpm, open_device, open_tpm
 from tpmtls.backends.tpm.public import storage_key
@@ -176,8 +176,13 @@ def test_objects_and_sessions_of_others_are_left_alone(libtpms: Tpm, tmp_path: P
     provision_opened(libtpms)
     session = libtpms.run(start_session())
     theirs = libtpms.load(commands.load_hmac_key(bytes(32), 0x0B))  # type: ignore[arg-type]
+    dead = ChainLock(tmp_path / "locks")
+    dead.started(0x03000007, resets(libtpms), look(libtpms, FIRST).parent_qualified)
+    assert dead._mine is not None
+    os.close(dead._mine)
+    dead._mine = None
     lock = ChainLock(tmp_path / "locks")
-    lock.recover(libtpms, Entity(FIRST.parent, b""))
+    lock.recover(libtpms)
     assert loaded_sessions(libtpms) == [session]
     assert transient(libtpms) == [theirs.handle]
     lock.close()
@@ -204,12 +209,14 @@ class Deadly:
         self.index = index
         self.after = after
         self.sent: list[int] = []
+        self.killed = False
 
     def transmit(self, command: bytes) -> bytes:
         self.sent.append(ENDS if command[6:11] == FLUSH_SESSION else command_code(command))
         if len(self.sent) - 1 == self.index:
             if self.after:
                 self.inner.transmit(command)
+            self.killed = True
             raise Killed
         return self.inner.transmit(command)
 
@@ -244,14 +251,26 @@ class Process:
         """Whether it came to its end; if not, its locks are gone and its files stay."""
         with (
             mock.patch.object(chained_provisioning, "lock_for", self._lock),
-            mock.patch.object(chained_lock.ChainLock, "close", _close_unless_dead),
+            mock.patch.object(chained_lock.ChainLock, "close", self._alive(ChainLock.close)),
+            mock.patch.object(chained_lock.ChainLock, "ending", self._alive(ChainLock.ending)),
         ):
             try:
                 act(open_device(Device(self.transport, patience=Patience(sleep=lambda _: None))))
-            except Killed:
+            except BaseException:  # whatever it would still have done, and failed at
+                if not self.transport.killed:
+                    raise
                 self._die()
                 return False
         return True
+
+    def _alive(self, act: Callable[[ChainLock], None]) -> Callable[[ChainLock], None]:
+        """A process that is killed does not clean up after itself: only `_die` does."""
+
+        def unless_dead(lock: ChainLock) -> None:
+            if not self.transport.killed:
+                act(lock)
+
+        return unless_dead
 
     def _die(self) -> None:
         for lock in self.mine:
@@ -259,15 +278,6 @@ class Process:
                 if descriptor is not None:
                     os.close(descriptor)
             lock._mine = lock._steps = None
-
-
-_close = ChainLock.close
-
-
-def _close_unless_dead(lock: ChainLock) -> None:
-    """A process that is killed does not clean up after itself: only `_die` does."""
-    if sys.exc_info()[0] is not Killed:
-        _close(lock)
 
 
 def handshake(tpm: Tpm) -> None:

@@ -159,6 +159,16 @@ def _started(response: bytes) -> int:
     return handle
 
 
+class Parent(Entity):
+    """The storage key, and its qualified Name."""
+
+    __slots__ = ("qualified",)
+
+    def __init__(self, handle: int, name: bytes, qualified: bytes) -> None:
+        super().__init__(handle, name)
+        self.qualified = qualified
+
+
 class Chain:
     """The session, and the steps that can be taken in it. Take them within `step`."""
 
@@ -166,14 +176,14 @@ class Chain:
         self,
         tpm: Tpm,
         place: layout.Place,
-        parent_name: bytes,
+        parent: Parent,
         ledger: Ledger,
         lock: ChainLock,
     ) -> None:
         self.tpm = tpm
         self.place = place
         self.lock = lock
-        self.parent = Entity(place.parent, parent_name)
+        self.parent = parent
         self._store = Entity(place.store, b"")
         self._slots = Entity(place.slots, b"")
         self.ledger = ledger
@@ -181,7 +191,7 @@ class Chain:
         with tpm.device.lock:
             reset_count = resets(tpm)
             self._handle: int | None = tpm.run(start_session())
-            lock.started(self._handle, reset_count)
+            lock.started(self._handle, reset_count, parent.qualified)
         tpm.at_close.append(self.close)
         flags = (0, _DECRYPT, _ENCRYPT, _DECRYPT | _ENCRYPT)
         self._uses = {flag: _Use(self._handle, flag) for flag in flags}

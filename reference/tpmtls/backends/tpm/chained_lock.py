@@ -24,10 +24,12 @@ from tpmtls.backends.tpm.constants import Alg, Capability
 from tpmtls.backends.tpm.constants import CommandCode as CC
 from tpmtls.backends.tpm.frames import Command, Entity, Reader
 from tpmtls.backends.tpm.opening import Tpm
-from tpmtls.violations import TpmBusy, TpmError, TpmUnavailable
+from tpmtls.backends.tpm.responses import TpmResponseError
+from tpmtls.violations import TpmBusy, TpmUnavailable
 
 _TRANSIENT: Final = 0x80000000
 _MAX_HANDLES: Final = 254
+_MAX_NOTE: Final = 500
 _PATIENCE: Final = 30.0
 _FIRST_PAUSE: Final = 0.0002
 _LONGEST_PAUSE: Final = 0.01
@@ -82,11 +84,14 @@ class ChainLock:
             sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def started(self, session: int, reset_count: int) -> None:
-        """Write the session down: whoever finds this file unlocked may flush it."""
+    def started(self, session: int, reset_count: int, parent: bytes) -> None:
+        """Write down session and parent (its qualified Name).
+
+        Whoever finds this file unlocked may flush the session, and the parent's children.
+        """
         if self._mine is not None:
-            note = json.dumps({"session": session, "resets": reset_count}).encode("ascii")
-            os.pwrite(self._mine, note, 0)
+            note = {"session": session, "resets": reset_count, "parent": parent.hex()}
+            os.pwrite(self._mine, json.dumps(note).encode("ascii"), 0)
 
     def ending(self) -> None:
         """Before the session is flushed: its handle may soon be another's.
@@ -105,20 +110,23 @@ class ChainLock:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
-    def recover(self, tpm: Tpm, parent: Entity) -> None:
-        """Flush what dead processes left: their sessions, and children of `parent`.
+    def recover(self, tpm: Tpm) -> None:
+        """Flush what dead processes left: their sessions, and children of their parents.
 
-        Children only where no other process is alive, whose they could be.
+        Children only where no other process is alive, whose they could be. The TPM may be full, so
+        that it cannot even load a persistent key to tell of it.
         """
         if self._folder is None:
             return
         with self.exclusive(), tpm.device.lock:
-            alive = False
+            alive, parents = False, set()
             for path in self._folder.glob("process-*"):
                 if path != self._path:
-                    alive |= not _bury(path, tpm)
+                    found = _bury(path, tpm)
+                    alive |= found is None
+                    parents.add(found or b"")
             if not alive:
-                _flush_children(tpm, parent)
+                _flush_children(tpm, parents - {b""})
 
 
 def lock_for(tpm: Tpm) -> ChainLock:
@@ -161,51 +169,57 @@ def _resets(parameters: bytes) -> int:
     return reader.integer(4)
 
 
-def _bury(path: Path, tpm: Tpm) -> bool:
-    """Flush the session of a dead process and remove its file; False if it is alive."""
+def _bury(path: Path, tpm: Tpm) -> bytes | None:
+    """Flush the session of a dead process and remove its file; None if it is alive.
+
+    Else the qualified Name of its parent, or nothing.
+    """
+    parent = b""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        return True
+        return b""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with suppress(ValueError, KeyError, TypeError):
-            note = json.loads(os.pread(descriptor, 200, 0))
+            note = json.loads(os.pread(descriptor, _MAX_NOTE, 0))
+            session, parent = int(note["session"]), bytes.fromhex(note["parent"])
             if note["resets"] == resets(tpm):
-                session = int(note["session"])
                 os.ftruncate(descriptor, 0)
-                with suppress(TpmError):  # it is gone
+                with suppress(TpmResponseError):  # it is gone
                     tpm.device.execute(commands.flush_context(session))
         path.unlink(missing_ok=True)
     except BlockingIOError:
-        return False
+        return None
     finally:
         os.close(descriptor)
-    return True
+    return parent
 
 
-def _flush_children(tpm: Tpm, parent: Entity) -> None:
-    """Flush the transient objects that `parent` wraps; their qualified Names say which these are.
+def _flush_children(tpm: Tpm, parents: set[bytes]) -> None:
+    """Flush the transient objects that a parent wraps; their qualified Names say which these are.
 
     A qualified Name (Part 1 §16) is made of the parent's and the object's own.
     """
-    device = tpm.device
-    above = device.execute(Command(CC.ReadPublic, (parent,), b"", _names))[1]
+    if not parents:
+        return
+    device, algorithm = tpm.device, Alg.SHA256.to_bytes(2, "big")
     command = commands.get_capability(Capability.HANDLES, _TRANSIENT, _MAX_HANDLES)
     for (handle,) in device.execute(command)[1]:
-        with suppress(TpmError):
-            name, qualified = device.execute(
-                Command(CC.ReadPublic, (Entity(handle, b""),), b"", _names)
-            )
-            algorithm = Alg.SHA256.to_bytes(2, "big")
-            if qualified == algorithm + hashlib.sha256(above + name).digest():
-                device.execute(commands.flush_context(handle))
+        with suppress(TpmResponseError):  # it is gone
+            _, name, qualified = device.execute(read_names(handle))
+            for above in parents:
+                if qualified == algorithm + hashlib.sha256(above + name).digest():
+                    device.execute(commands.flush_context(handle))
 
 
-def _names(parameters: bytes) -> tuple[bytes, bytes]:
-    """Name and qualified Name."""
+def read_names(handle: int) -> Command[tuple[bytes, bytes, bytes]]:
+    """TPM2_ReadPublic (§12.4): public area, Name and qualified Name."""
+    return Command(CC.ReadPublic, (Entity(handle, b""),), b"", _names)
+
+
+def _names(parameters: bytes) -> tuple[bytes, bytes, bytes]:
     reader = Reader(parameters)
-    reader.sized()
-    names = reader.sized(), reader.sized()
+    names = reader.sized(), reader.sized(), reader.sized()
     reader.end()
     return names

@@ -22,9 +22,9 @@ from typing import Final
 from tpmtls.backends.ledger import Ledger
 from tpmtls.backends.tpm import chained_layout as layout
 from tpmtls.backends.tpm import commands
-from tpmtls.backends.tpm.chain import Chain
+from tpmtls.backends.tpm.chain import Chain, Parent
 from tpmtls.backends.tpm.chained_layout import PLACES, Place
-from tpmtls.backends.tpm.chained_lock import ChainLock, lock_for
+from tpmtls.backends.tpm.chained_lock import ChainLock, lock_for, read_names
 from tpmtls.backends.tpm.constants import CommandCode as CC
 from tpmtls.backends.tpm.constants import ResponseCode
 from tpmtls.backends.tpm.frames import Command, Entity, Reader, sized
@@ -55,6 +55,7 @@ class Inventory:
     store: Found
     slots: Found
     parent_name: bytes = b""
+    parent_qualified: bytes = b""
 
     @property
     def complete(self) -> bool:
@@ -72,7 +73,7 @@ class Inventory:
 
 def look(tpm: Tpm, place: Place) -> Inventory:
     """What is at a place; asks for public areas, and changes nothing."""
-    area, name = _public(tpm, place.parent)
+    area, name, qualified = _public(tpm, place.parent)
     unique = 2 * (2 + 32)  # TPMS_ECC_POINT
     parent = Found.ANOTHERS
     if not area:
@@ -81,18 +82,17 @@ def look(tpm: Tpm, place: Place) -> Inventory:
         parent = Found.OURS
     store = _index(tpm, layout.store_area(place.store))
     slots = _index(tpm, layout.slots_area(place.slots))
-    return Inventory(place, parent, store, slots, name)
+    return Inventory(place, parent, store, slots, name, qualified)
 
 
-def _public(tpm: Tpm, handle: int) -> tuple[bytes, bytes]:
-    """Public area and Name of a persistent key; empty where there is none."""
+def _public(tpm: Tpm, handle: int) -> tuple[bytes, bytes, bytes]:
+    """Public area, Name and qualified Name of a persistent key; empty where there is none."""
     try:
-        found = tpm.run(commands.read_public(Entity(handle, b"")))
+        return tpm.run(read_names(handle))
     except TpmResponseError as failure:
         if failure.code in _ABSENT:
-            return b"", b""
+            return b"", b"", b""
         raise
-    return found.public, found.name
 
 
 def _index(tpm: Tpm, expected: bytes) -> Found:
@@ -127,14 +127,11 @@ class Provisioned:
 
 def recover(tpm: Tpm) -> None:
     """Flush what killed processes left of chained sessions; the TPM may be full of it."""
-    for place in PLACES:
-        found = look(tpm, place)
-        if found.parent is Found.OURS:
-            lock = lock_for(tpm)
-            try:
-                lock.recover(tpm, Entity(place.parent, found.parent_name))
-            finally:
-                lock.close()
+    lock = lock_for(tpm)
+    try:
+        lock.recover(tpm)
+    finally:
+        lock.close()
 
 
 def open_chain(tpm: Tpm, ledger: Ledger) -> Provisioned | None:
@@ -152,7 +149,8 @@ def _open(tpm: Tpm, found: Inventory, ledger: Ledger) -> Provisioned | None:
     lock = lock_for(tpm)
     chain = None
     try:
-        chain = Chain(tpm, found.place, found.parent_name, ledger, lock)
+        parent = Parent(found.place.parent, found.parent_name, found.parent_qualified)
+        chain = Chain(tpm, found.place, parent, ledger, lock)
         reader = Reader(chain.read_store())
         marker, generation = reader.take(len(layout.MARKER)), reader.take(layout.GENERATION)
         if (marker, reader.take(layout.NAME)) == (layout.MARKER, found.parent_name):
