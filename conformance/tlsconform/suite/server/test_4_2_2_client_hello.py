@@ -48,6 +48,34 @@ def test_no_compression_method(client: ScriptedClient) -> None:
     client.expect_alert(AlertDescription.illegal_parameter, AlertDescription.decode_error)
 
 
+@req("6-9")
+@pytest.mark.parametrize(
+    "path",
+    [
+        "cipher_suites",
+        "extensions[supported_versions].versions",
+        "extensions[supported_groups].named_group_list",
+        "extensions[signature_algorithms].supported_signature_algorithms",
+        "extensions[psk_key_exchange_modes].ke_modes",
+        "extensions[key_share].client_shares[0].key_exchange",
+    ],
+)
+def test_list_that_must_not_be_empty(client: ScriptedClient, path: str) -> None:
+    """A vector that is shorter than its lower bound cannot be parsed, though its length is true."""
+    client.hello(set_field(f"client_hello.{path}", b""))
+    allowed = [AlertDescription.decode_error]
+    if "key_exchange" in path:
+        allowed.append(AlertDescription.illegal_parameter)
+    client.expect_alert(*allowed)
+
+
+@req("6-9")
+def test_session_id_that_is_too_long(client: ScriptedClient) -> None:
+    """A legacy_session_id of 33 octets is over its upper bound."""
+    client.hello(set_field("client_hello.legacy_session_id", bytes(33)))
+    client.expect_alert(AlertDescription.decode_error)
+
+
 @req("4.2.2-13")
 @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
 def test_unknown_suites(client: ScriptedClient, features: ServerFeatures, first: bool) -> None:

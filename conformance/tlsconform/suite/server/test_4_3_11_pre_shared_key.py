@@ -300,6 +300,16 @@ def test_too_many_binders(connect: Connect) -> None:
     client.expect_alert(AlertDescription.illegal_parameter, AlertDescription.decode_error)
 
 
+@req("6-10", "4.3.11-10")
+@needs("resumption")
+def test_too_few_binders(connect: Connect) -> None:
+    """A binder missing for a PSK that would not be selected makes the ClientHello wrong, too."""
+    ticket = fetch_ticket(connect)
+    client = connect()
+    client.hello(drop(f"{BINDERS}[1]"), psks=(ticket, UNKNOWN))
+    client.expect_alert(AlertDescription.illegal_parameter, AlertDescription.decode_error)
+
+
 @req("4.3.11-11")
 @needs("resumption")
 def test_binders_are_not_tried_in_turn(connect: Connect) -> None:
