@@ -33,7 +33,7 @@ from tpmtls.key_schedule import (
     ticket_psk,
     verify_data,
 )
-from tpmtls.record import Epoch, MessageAssembler, RecordReader
+from tpmtls.record import MAX_PLAINTEXT, Epoch, MessageAssembler, RecordReader
 from tpmtls.transcript import Transcript
 from tpmtls.violations import PeerViolation
 from tpmtls.wire.extensions import (
@@ -246,11 +246,14 @@ class ScriptedServer(Peer):
         group: NamedGroup | None = None,
         with_share: bool = True,
         extensions: Sequence[ExtensionBody] = (),
+        size: int = MAX_PLAINTEXT,
+        rest: bytes = b"",
     ) -> Self:
         """ServerHello for the client's first usable share, then the keys of the handshake.
 
         With `psk`, it selects identity number `index`; without a usable share, or with `group` and
-        no share for that, it asks for one by HelloRetryRequest first.
+        no share for that, it asks for one by HelloRetryRequest first. `rest` follows in the same
+        record, or in several of `size` octets.
         """
         self.edit(*edits)
         entry = self.offers_share(group) if with_share else None
@@ -270,7 +273,10 @@ class ScriptedServer(Peer):
             bodies.append(SelectedPsk(index))
         self.transcript.select(self.hash)
         self.said = self.server_hello([*bodies, *extensions])
+        if rest or size != MAX_PLAINTEXT:
+            self.wire.hold()
         self.say(self.said)
+        self.wire.release(size, rest=rest)
         self.start_handshake_keys(shared)
         return self
 

@@ -138,9 +138,17 @@ class Wire:
         """Keep the content of what is sent from now on back, whatever type it has."""
         self._held = bytearray()
 
-    def release(self, size: int = MAX_PLAINTEXT, content_type: int = ContentType.handshake) -> None:
-        """Send what was held back, as records of up to `size` octets under the present keys."""
-        content, self._held = bytes(self._held or b""), None
+    def release(
+        self,
+        size: int = MAX_PLAINTEXT,
+        content_type: int = ContentType.handshake,
+        rest: bytes = b"",
+    ) -> None:
+        """Send what was held back, and `rest`, as records of up to `size` octets under the present
+        keys; where nothing is, do nothing."""
+        if self._held is None:
+            return
+        content, self._held = bytes(self._held) + rest, None
         what = f"{len(content)} octets held back, in records of up to {size}"
         self.send_records(content_type, content, what, size=size)
 

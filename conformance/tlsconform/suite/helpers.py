@@ -11,6 +11,8 @@ from tlsconform.features import REQUEST, ServerFeatures
 from tlsconform.mutate import Edit
 from tlsconform.outcome import NonConformance, NotApplicable, TargetUnavailable
 from tlsconform.peer import OfferedPsk, ScriptedClient, ScriptedServer
+from tlsconform.peer.base import Peer
+from tlsconform.peer.wire import parse_alert
 from tlsconform.targets import ClientTarget
 from tpmtls.codepoints import CipherSuite, ContentType, ExtensionType, HandshakeType
 from tpmtls.wire.extensions import Cookie
@@ -32,6 +34,21 @@ def no_doubles(items: Iterable[object], what: str, requirement: str | None = Non
     listed = list(items)
     doubles = sorted({str(item) for item in listed if listed.count(item) > 1})
     check(not doubles, f"no {what} twice", ", ".join(doubles), requirement)
+
+
+def expect_closed(peer: Peer) -> None:
+    """It sends no more application data, and closes; alerts may come."""
+    while True:
+        try:
+            record = peer.next_record()
+        except Silence:
+            raise NonConformance("the connection closed", "a connection still open") from None
+        if record is None:
+            return
+        if record.content_type is ContentType.application_data and record.fragment:
+            raise NonConformance("no more data", f"{len(record.fragment)} octets of data")
+        if record.content_type is ContentType.alert:
+            parse_alert(record)
 
 
 # -- clients ---------------------------------------------------------------------------------------

@@ -6,14 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from tlsconform.channel import Silence
 from tlsconform.features import REQUEST, ServerFeatures
 from tlsconform.mutate import Edit, append, length_fields, truncate, wrong_length
 from tlsconform.outcome import NonConformance, NotApplicable
 from tlsconform.peer import OfferedPsk, ScriptedClient
-from tlsconform.peer.wire import parse_alert
 from tlsconform.plugin import Connect
-from tpmtls.codepoints import AlertDescription, ContentType
+from tlsconform.suite.helpers import expect_closed as expect_closed
+from tpmtls.codepoints import AlertDescription
 from tpmtls.wire.messages import HandshakeMessage
 
 A = AlertDescription
@@ -50,21 +49,6 @@ def be_patient(client: ScriptedClient) -> None:
     """Wait longer than usual from now on."""
     client.timeout *= PATIENCE
     client.wire.timeout *= PATIENCE
-
-
-def expect_closed(client: ScriptedClient) -> None:
-    """The server sends no more application data, and closes; alerts may come."""
-    while True:
-        try:
-            record = client.next_record()
-        except Silence:
-            raise NonConformance("the connection closed", "a connection still open") from None
-        if record is None:
-            return
-        if record.content_type is ContentType.application_data and record.fragment:
-            raise NonConformance("no more data", f"{len(record.fragment)} octets of data")
-        if record.content_type is ContentType.alert:
-            parse_alert(record)
 
 
 def take_ticket(client: ScriptedClient) -> OfferedPsk:

@@ -9,8 +9,8 @@ from tlsconform.marks import needs, req
 from tlsconform.outcome import NonConformance
 from tlsconform.peer import ScriptedClient
 from tlsconform.plugin import Connect
-from tlsconform.suite.helpers import check
-from tlsconform.suite.server.helpers import expect_closed, expect_service, send_early
+from tlsconform.suite.helpers import check, expect_closed
+from tlsconform.suite.server.helpers import expect_service, send_early
 from tpmtls.codepoints import AlertDescription, ContentType
 from tpmtls.key_schedule import verify_data
 from tpmtls.record import MAX_CIPHERTEXT, MAX_PLAINTEXT
