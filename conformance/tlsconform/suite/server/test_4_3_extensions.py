@@ -166,16 +166,17 @@ def test_octets_left_over_in_post_handshake_auth(client: ScriptedClient) -> None
 
 
 def _certificate_with(client: ScriptedClient, body: ExtensionBody) -> None:
-    """A handshake up to our Certificate, which has that extension."""
+    """A handshake in which our Certificate has that extension."""
     client.hello().read_flight()
     if client.request is None or client.credential is None:
         raise NonConformance("CertificateRequest", "none")
     context = client.request.certificate_request_context
     entries = tuple(CertificateEntry(der, Extensions()) for der in client.credential.chain)
-    client.say(
-        Certificate(context, entries),
-        insert("certificate.certificate_list[0].extensions", body),
-    )
+    edit = insert("certificate.certificate_list[0].extensions", body)
+    client.say(Certificate(context, entries), edit)
+    # The rest of the flight, for servers that look at it as a whole.
+    client.say_certificate_verify(client.credential, client.credential.schemes[0])
+    client.finish()
 
 
 @req("4.3-6")
