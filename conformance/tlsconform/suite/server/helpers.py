@@ -11,7 +11,6 @@ from tlsconform.mutate import Edit, append, length_fields, truncate, wrong_lengt
 from tlsconform.outcome import NonConformance, NotApplicable
 from tlsconform.peer import OfferedPsk, ScriptedClient
 from tlsconform.plugin import Connect
-from tlsconform.suite.helpers import expect_closed as expect_closed
 from tpmtls.codepoints import AlertDescription
 from tpmtls.wire.messages import HandshakeMessage
 

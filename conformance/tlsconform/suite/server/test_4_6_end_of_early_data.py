@@ -9,8 +9,8 @@ from tlsconform.marks import needs, req
 from tlsconform.mutate import append
 from tlsconform.outcome import NotApplicable
 from tlsconform.plugin import Connect
+from tlsconform.suite.helpers import expect_closed
 from tlsconform.suite.server.helpers import (
-    expect_closed,
     expect_service,
     get_ticket,
     resume,

@@ -13,8 +13,8 @@ from tlsconform.mutate import append, flip, set_field
 from tlsconform.outcome import Deviation, NonConformance
 from tlsconform.peer import ScriptedClient
 from tlsconform.peer.wire import parse_alert
-from tlsconform.suite.helpers import check
-from tlsconform.suite.server.helpers import expect_closed, expect_service
+from tlsconform.suite.helpers import check, expect_closed
+from tlsconform.suite.server.helpers import expect_service
 from tpmtls.codepoints import AlertDescription, AlertLevel, ContentType, KeyUpdateRequest
 from tpmtls.wire.extensions import Extensions
 from tpmtls.wire.messages import EncryptedExtensions, KeyUpdate
