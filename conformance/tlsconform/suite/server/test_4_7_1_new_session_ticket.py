@@ -6,9 +6,7 @@ from dataclasses import replace
 
 from tlsconform.features import ServerFeatures
 from tlsconform.marks import needs, req
-from tlsconform.mutate import drop
 from tlsconform.outcome import NotApplicable
-from tlsconform.peer import ScriptedClient
 from tlsconform.plugin import Connect
 from tlsconform.suite.helpers import check, no_doubles
 from tlsconform.suite.server.helpers import expect_service, get_ticket, resume, take_ticket
@@ -136,14 +134,6 @@ def test_psk_without_key_exchange(connect: Connect, features: ServerFeatures) ->
     ticket = get_ticket(connect)
     client = connect().hello(psks=(ticket,), modes=(PskKeyExchangeMode.psk_ke,)).complete()
     expect_service(client, features)
-
-
-@req("4.7.1-1")
-def test_no_modes_no_tickets(client: ScriptedClient, features: ServerFeatures) -> None:
-    """Without psk_key_exchange_modes there is no ticket."""
-    client.hello(drop("client_hello.extensions[psk_key_exchange_modes]")).complete()
-    expect_service(client, features)
-    check(not client.tickets, "no tickets", len(client.tickets))
 
 
 @req("4.7.1-17", "4.7.1-1")
