@@ -24,6 +24,8 @@ from tpmtls.record import (
 from tpmtls.violations import PeerViolation
 from tpmtls.wire.messages import Alert
 
+TIME_LIMIT: Final = 30.0
+"""Seconds that one connection may take, however much the implementation has to say."""
 SEALED_VERSION: Final = ProtocolVersion.TLS_1_2
 
 
@@ -62,6 +64,7 @@ class Wire:
         self._sequence = 0
         self._held: bytearray | None = None
         self._incoming = bytearray()
+        self._until = time.monotonic() + TIME_LIMIT
         self.ended = False
         """Whether the implementation has closed its direction."""
 
@@ -167,6 +170,10 @@ class Wire:
         """
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
+            if time.monotonic() > self._until:
+                raise NonConformance(
+                    "an end to what is said", f"more and more of it for {TIME_LIMIT:g} s"
+                )
             raw = self._next_raw(deadline)
             if raw is None:
                 return None
