@@ -118,8 +118,8 @@ def test_swtpm_on_a_unix_socket(need_swtpm: None, tmp_path: Path) -> None:
         process.wait()
 
 
-def test_a_connection_is_given_up_after_a_moment(shared_swtpm: Swtpm) -> None:
-    one, two = open_transport(shared_swtpm.tcti), open_transport(shared_swtpm.tcti)
+def test_a_connection_is_given_up_after_a_moment(swtpm: Swtpm) -> None:
+    one, two = open_transport(swtpm.tcti), open_transport(swtpm.tcti)
     try:
         one.transmit(STARTUP)
         for _ in range(2):  # each waits until the other has let go
