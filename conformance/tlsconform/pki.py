@@ -100,11 +100,6 @@ class Authority:
             known = self._leaves[kind, usage] = self._issue(kind, usage)
         return known
 
-    def private_key(self, kind: str = "p256", usage: str = "server") -> Any:
-        """The key of such a leaf, for signatures that no signer would make."""
-        self.credential(kind, usage)
-        return self._keys[kind, usage]
-
     def key(self, kind: str = "p256", usage: str = "server") -> Any:
         """The private key of that leaf, for signatures that its signer does not make."""
         self.credential(kind, usage)

@@ -21,6 +21,9 @@ Connect = Callable[..., ScriptedClient]
 
 MESSAGE: Final = b"hello\n"
 COOKIE: Final = Cookie(b"tlsconform")
+PATIENCE: Final = 4
+"""Some servers sleep between two looks at a connection: how many times the usual to wait for what
+they are to send."""
 
 
 def check(holds: bool, expected: str, got: object, requirement: str | None = None) -> None:
@@ -126,7 +129,7 @@ def server_lives(client: ScriptedClient, features: ServerFeatures) -> None:
     """After a complete handshake: the server answers data, or at least does not complain."""
     client.send_data(REQUEST)
     if features.responds:
-        client.receive_data()
+        client.receive_data(PATIENCE * client.timeout)
     else:
         client.expect_quiet()
 

@@ -81,7 +81,7 @@ def _pss(server: ScriptedServer, authority: Authority, kind: str, salt: int = 32
     """A signature of RSASSA-PSS with SHA-256 by that leaf's key."""
     content = signed_content("server", server.transcript.digest())
     digest = hashes.SHA256()
-    key = authority.private_key(kind)
+    key = authority.key(kind)
     signature: bytes = key.sign(content, padding.PSS(padding.MGF1(digest), salt), digest)
     return signature
 

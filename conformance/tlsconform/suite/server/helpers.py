@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from tlsconform.features import REQUEST, ServerFeatures
+from tlsconform.features import REQUEST
 from tlsconform.mutate import Edit, append, length_fields, truncate, wrong_length
 from tlsconform.outcome import NonConformance, NotApplicable
 from tlsconform.peer import OfferedPsk, ScriptedClient
 from tlsconform.plugin import Connect
+from tlsconform.suite.helpers import PATIENCE, fetch_ticket
 from tpmtls.codepoints import AlertDescription
 from tpmtls.wire.messages import HandshakeMessage
 
@@ -27,21 +28,7 @@ CERTIFICATE_ALERTS: Final = (
 )
 """What a certificate may be refused with."""
 
-PATIENCE: Final = 4
-"""Some servers sleep between two looks at a connection: how many times the usual to wait for what
-they are to send."""
-
-
 # -- servers ---------------------------------------------------------------------------------------
-
-
-def expect_service(client: ScriptedClient, features: ServerFeatures) -> None:
-    """The server still serves: it answers a request, or at least does not complain."""
-    if features.responds:
-        client.send_data(REQUEST)
-        client.receive_data(PATIENCE * client.timeout)
-    else:
-        client.expect_quiet()
 
 
 def be_patient(client: ScriptedClient) -> None:
@@ -60,18 +47,9 @@ def take_ticket(client: ScriptedClient) -> OfferedPsk:
     return client.read_ticket()
 
 
-def get_ticket(connect: Connect) -> OfferedPsk:
-    """A ticket from a connection of its own, which is closed again."""
-    client = connect().handshake()
-    ticket = take_ticket(client)
-    client.send_alert(A.close_notify)
-    client.close()
-    return ticket
-
-
 def resume(connect: Connect, *edits: Edit) -> ScriptedClient:
     """A connection whose ClientHello offers a fresh ticket."""
-    ticket = get_ticket(connect)
+    ticket = fetch_ticket(connect)
     return connect().hello(*edits, psks=(ticket,))
 
 
@@ -80,7 +58,7 @@ def send_early(connect: Connect, *edits: Edit, data: bytes = b"") -> ScriptedCli
 
     Raises NotApplicable where the server does not accept.
     """
-    ticket = get_ticket(connect)
+    ticket = fetch_ticket(connect)
     client = connect().hello(*edits, psks=(ticket,), early_data=True, suites=(ticket.suite,))
     if data:
         client.send_data(data)

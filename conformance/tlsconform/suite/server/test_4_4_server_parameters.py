@@ -9,8 +9,8 @@ from tlsconform.marks import needs, req
 from tlsconform.peer import OfferedPsk, ScriptedClient
 from tlsconform.plugin import Connect
 from tlsconform.session import session_of
-from tlsconform.suite.helpers import check
-from tlsconform.suite.server.helpers import expect_service, resume
+from tlsconform.suite.helpers import check, server_lives
+from tlsconform.suite.server.helpers import resume
 from tpmtls.wire.extensions import SignatureAlgorithms
 from tpmtls.wire.messages import Certificate, CertificateRequest, EncryptedExtensions, Finished
 
@@ -100,7 +100,7 @@ def test_no_certificate_with_an_external_psk(
     """With an external PSK, the server sends Finished right after EncryptedExtensions."""
     expect_psk_alone(client, request)
     client.finish()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 def expect_psk_alone(client: ScriptedClient, request: pytest.FixtureRequest) -> None:

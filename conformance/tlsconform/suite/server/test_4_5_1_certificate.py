@@ -15,12 +15,11 @@ from tlsconform.outcome import NonConformance
 from tlsconform.peer import ScriptedClient
 from tlsconform.pki import Authority
 from tlsconform.plugin import Connect
-from tlsconform.suite.helpers import check
+from tlsconform.suite.helpers import check, server_lives
 from tlsconform.suite.server.helpers import (
     CERTIFICATE_ALERTS,
     accepted_certificate,
     edit_id,
-    expect_service,
     length_edits,
 )
 from tpmtls.algorithms import SCHEMES
@@ -133,7 +132,7 @@ def test_status_request_v2(client: ScriptedClient, features: ServerFeatures, bod
         sent += [tuple(entry.extensions) for entry in client.certificate.certificate_list]
     numbers = {int(answer.extension_type) for block in sent for answer in block}
     check(17 not in numbers, "no status_request_v2", "one", "4.5.1.1-3")
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.5.1.1-1", "4.5.1-6")
@@ -146,7 +145,7 @@ def test_status_request(client: ScriptedClient, features: ServerFeatures) -> Non
         if isinstance(body, UnknownExtension) and body.extension_type == asking.extension_type:
             kind, length = body.data[:1], int.from_bytes(body.data[1:4], "big")
             check(kind == b"\1" and length == len(body.data) - 4 > 0, "a status", body.data.hex())
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.5.1-15")
@@ -173,7 +172,7 @@ def test_empty_certificate(connect: Connect, features: ServerFeatures) -> None:
     if features.client_certificate_required:
         client.expect_quiet_or_end()
     else:
-        expect_service(client, features)
+        server_lives(client, features)
 
 
 @req("4.5.1.3-2")
@@ -264,7 +263,7 @@ def test_mixed_algorithms(
     """A client's key of another kind than its issuer's is taken."""
     accepted_certificate(connect)
     client = connect(credential=authority.credential(kind, "client")).handshake()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.5.1-12")
@@ -282,4 +281,4 @@ def test_extraneous_certificates(
     if client.credential is not None:
         client.say_certificate_verify(client.credential, client.credential.schemes[0])
     client.finish()
-    expect_service(client, features)
+    server_lives(client, features)

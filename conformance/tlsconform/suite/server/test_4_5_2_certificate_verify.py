@@ -16,12 +16,8 @@ from tlsconform.outcome import NotApplicable
 from tlsconform.peer import ScriptedClient
 from tlsconform.pki import Authority
 from tlsconform.plugin import Connect
-from tlsconform.suite.server.helpers import (
-    accepted_certificate,
-    edit_id,
-    expect_service,
-    length_edits,
-)
+from tlsconform.suite.helpers import server_lives
+from tlsconform.suite.server.helpers import accepted_certificate, edit_id, length_edits
 from tpmtls.codepoints import AlertDescription, SignatureScheme
 from tpmtls.wire.extensions import SignatureAlgorithms
 from tpmtls.wire.messages import CertificateVerify
@@ -69,7 +65,7 @@ def test_accepted(
     if not set(credential.schemes) & set(schemes_asked(client)):
         raise NotApplicable(f"the server asks for no scheme of a key of kind {kind}")
     client.authenticate().finish()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.5.2-9", "4.5.2-8")
@@ -166,7 +162,7 @@ def refuse(
     accepted_certificate(connect)
     client = connect(credential=credential).hello().read_flight()
     client.say_certificate(credential)
-    key = authority.private_key(kind, "client")
+    key = authority.key(kind, "client")
     client.say(CertificateVerify(SignatureScheme(scheme), sign(key, content_of(client))))
     client.finish()
     return client

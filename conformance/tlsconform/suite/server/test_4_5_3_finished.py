@@ -9,7 +9,8 @@ from tlsconform.marks import needs, req
 from tlsconform.mutate import append, flip, set_field, truncate
 from tlsconform.peer import ScriptedClient
 from tlsconform.plugin import Connect
-from tlsconform.suite.server.helpers import expect_service, resume
+from tlsconform.suite.helpers import server_lives
+from tlsconform.suite.server.helpers import resume
 from tpmtls.codepoints import AlertDescription
 from tpmtls.key_schedule import verify_data
 from tpmtls.wire.messages import Finished
@@ -21,7 +22,7 @@ A = AlertDescription
 def test_accepted(client: ScriptedClient, features: ServerFeatures) -> None:
     """A Finished that is right completes the handshake."""
     client.handshake()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.5.3-2", "4.5.3-1", "4.5.3-4")
@@ -144,4 +145,4 @@ def test_altered_after_retry(client: ScriptedClient) -> None:
 def test_accepted_after_retry(client: ScriptedClient, features: ServerFeatures) -> None:
     """The transcript after a HelloRetryRequest starts with message_hash."""
     client.hello(shares=()).hello_again().complete()
-    expect_service(client, features)
+    server_lives(client, features)

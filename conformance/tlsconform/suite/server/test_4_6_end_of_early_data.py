@@ -9,13 +9,8 @@ from tlsconform.marks import needs, req
 from tlsconform.mutate import append
 from tlsconform.outcome import NotApplicable
 from tlsconform.plugin import Connect
-from tlsconform.suite.helpers import expect_closed
-from tlsconform.suite.server.helpers import (
-    expect_service,
-    get_ticket,
-    resume,
-    send_early,
-)
+from tlsconform.suite.helpers import expect_closed, fetch_ticket, server_lives
+from tlsconform.suite.server.helpers import resume, send_early
 from tpmtls.codepoints import AlertDescription, ContentType
 from tpmtls.record import Epoch
 from tpmtls.wire.messages import EndOfEarlyData
@@ -31,7 +26,7 @@ def test_accepted(connect: Connect, features: ServerFeatures) -> None:
     """Early data, EndOfEarlyData and Finished make a handshake; the server sends none itself."""
     client = send_early(connect, data=b"early")
     client.end_early_data().finish()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.6-1")
@@ -39,7 +34,7 @@ def test_accepted(connect: Connect, features: ServerFeatures) -> None:
 def test_without_data(connect: Connect, features: ServerFeatures) -> None:
     """EndOfEarlyData may follow at once."""
     client = send_early(connect).end_early_data().finish()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.6-1", "5.2-3")
@@ -108,7 +103,7 @@ def test_empty_early_data(connect: Connect, features: ServerFeatures, padding: i
     for _ in range(3):
         client.wire.send_raw(client.wire.record(ContentType.application_data, b"", padding), "0")
     client.end_early_data().finish()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.7.1-19")
@@ -132,7 +127,7 @@ def test_as_much_as_allowed(connect: Connect, features: ServerFeatures) -> None:
     record = client.wire.record(ContentType.application_data, b"x" * size, 2**14 - size)
     client.wire.send_raw(record, f"{size} octets of early data, padded to the limit")
     client.end_early_data().finish()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("6-7", "6.2-1")
@@ -176,7 +171,7 @@ def test_long_early_data(connect: Connect) -> None:
 @needs("resumption", "retry")
 def test_end_after_retry(connect: Connect) -> None:
     """EndOfEarlyData after a HelloRetryRequest, which ends early data by itself, is refused."""
-    ticket = get_ticket(connect)
+    ticket = fetch_ticket(connect)
     client = connect().hello(psks=(ticket,), shares=()).hello_again().read_flight()
     client.say(EndOfEarlyData())
     client.expect_alert(A.unexpected_message)

@@ -8,8 +8,8 @@ from tlsconform.features import ServerFeatures
 from tlsconform.marks import needs, req
 from tlsconform.outcome import NotApplicable
 from tlsconform.plugin import Connect
-from tlsconform.suite.helpers import check, no_doubles
-from tlsconform.suite.server.helpers import expect_service, get_ticket, resume, take_ticket
+from tlsconform.suite.helpers import check, fetch_ticket, no_doubles, server_lives
+from tlsconform.suite.server.helpers import resume, take_ticket
 from tpmtls.algorithms import SUITES
 from tpmtls.codepoints import CipherSuite, PskKeyExchangeMode
 from tpmtls.wire.extensions import MaxEarlyData, UnknownExtension
@@ -68,10 +68,10 @@ def test_extensions(connect: Connect, features: ServerFeatures) -> None:
 @needs("resumption")
 def test_resumption(connect: Connect, features: ServerFeatures) -> None:
     """A ticket brings a connection that works, and further tickets, other ones."""
-    first = get_ticket(connect)
+    first = fetch_ticket(connect)
     client = connect().hello(psks=(first,)).complete()
     check(client.selected_psk is not None, "the ticket's PSK", "a full handshake")
-    expect_service(client, features)
+    server_lives(client, features)
     again = take_ticket(client)
     check(again.identity != first.identity, "another ticket", "the same", "4.7.1-16")
 
@@ -98,14 +98,14 @@ def test_resumption_of_a_resumption(connect: Connect, features: ServerFeatures) 
     client.close()
     client = connect().hello(psks=(ticket,)).complete()
     check(client.selected_psk is not None, "the ticket's PSK", "a full handshake")
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.7.1-6")
 @needs("resumption")
 def test_other_hash(connect: Connect, features: ServerFeatures) -> None:
     """A ticket is not resumed under a suite with another hash."""
-    ticket = get_ticket(connect)
+    ticket = fetch_ticket(connect)
     names = [name for name in features.suites if SUITES[CipherSuite[name]].hash != ticket.hash]
     if not names:
         raise NotApplicable("the server has suites with one hash alone")
@@ -118,30 +118,30 @@ def test_other_hash(connect: Connect, features: ServerFeatures) -> None:
 @needs("resumption")
 def test_other_suite_of_the_same_hash(connect: Connect, features: ServerFeatures) -> None:
     """Under another suite with the hash of the ticket, the handshake works, resumed or not."""
-    ticket = get_ticket(connect)
+    ticket = fetch_ticket(connect)
     suites = [CipherSuite[name] for name in features.suites]
     others = [s for s in suites if SUITES[s].hash == ticket.hash and s != ticket.suite]
     if not others:
         raise NotApplicable("the server has no other suite with the hash of the ticket")
     client = connect().hello(psks=(ticket,), suites=others).complete()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.7.1-1")
 @needs("resumption", "psk_ke")
 def test_psk_without_key_exchange(connect: Connect, features: ServerFeatures) -> None:
     """A ticket is good for a handshake without a key exchange where the client wants that."""
-    ticket = get_ticket(connect)
+    ticket = fetch_ticket(connect)
     client = connect().hello(psks=(ticket,), modes=(PskKeyExchangeMode.psk_ke,)).complete()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.7.1-17", "4.7.1-1")
 @needs("resumption")
 def test_altered_ticket(connect: Connect, features: ServerFeatures) -> None:
     """A ticket that the server did not make leads to a full handshake."""
-    ticket = get_ticket(connect)
+    ticket = fetch_ticket(connect)
     changed = bytes(octet ^ 0xA5 for octet in ticket.identity)
     client = connect().hello(psks=(replace(ticket, identity=changed),)).complete()
     check(client.selected_psk is None, "a full handshake", "a PSK for a ticket that is none")
-    expect_service(client, features)
+    server_lives(client, features)

@@ -13,8 +13,7 @@ from tlsconform.outcome import NonConformance, NotApplicable
 from tlsconform.peer import ScriptedClient
 from tlsconform.plugin import Connect
 from tlsconform.session import session_of
-from tlsconform.suite.helpers import check
-from tlsconform.suite.server.helpers import expect_service
+from tlsconform.suite.helpers import check, server_lives
 from tpmtls.codepoints import AlertDescription, ContentType
 from tpmtls.key_schedule import verify_data
 from tpmtls.wire.extensions import PostHandshakeAuth, SignatureAlgorithms
@@ -124,7 +123,7 @@ def test_answer(ask: Ask, features: ServerFeatures) -> None:
     client = ask()
     client.authenticate()
     finish(client)
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.7.2-4", "4.5.1.3-2")
@@ -151,7 +150,7 @@ def test_patience(ask: Ask, features: ServerFeatures) -> None:
     check(client.client_secret is not base_key, "other keys", "the same")
     client.authenticate()
     finish(client)
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.7.2-8", "4.4.2-3")
@@ -168,7 +167,7 @@ def test_other_order(
     client.transcript = transcript
     client.answer_request(first)
     finish(client)
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.5.3-2", "4.5.3-1")

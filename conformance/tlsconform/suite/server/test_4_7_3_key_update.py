@@ -9,8 +9,8 @@ from tlsconform.marks import needs, req
 from tlsconform.mutate import append, truncate
 from tlsconform.peer import ScriptedClient
 from tlsconform.plugin import Connect
-from tlsconform.suite.helpers import check
-from tlsconform.suite.server.helpers import be_patient, expect_service, resume, take_ticket
+from tlsconform.suite.helpers import check, server_lives
+from tlsconform.suite.server.helpers import be_patient, resume, take_ticket
 from tpmtls.codepoints import AlertDescription, ContentType, KeyUpdateRequest
 from tpmtls.wire.messages import KeyUpdate
 
@@ -31,7 +31,7 @@ def test_taken(client: ScriptedClient, features: ServerFeatures, count: int) -> 
     client.handshake()
     for _ in range(count):
         client.update_keys()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("4.7.3-5", "4.7.3-2", "4.7.3-7")

@@ -9,8 +9,8 @@ from tlsconform.marks import needs, req
 from tlsconform.outcome import NonConformance
 from tlsconform.peer import ScriptedClient
 from tlsconform.plugin import Connect
-from tlsconform.suite.helpers import check
-from tlsconform.suite.server.helpers import accepted_certificate, expect_service, send_early
+from tlsconform.suite.helpers import check, server_lives
+from tlsconform.suite.server.helpers import accepted_certificate, send_early
 from tpmtls.codepoints import AlertDescription, ContentType, KeyUpdateRequest
 from tpmtls.key_schedule import verify_data
 from tpmtls.record import MAX_PLAINTEXT
@@ -49,7 +49,7 @@ def test_client_hello_in_pieces(
     client.hello()
     client.wire.release(size)
     client.complete()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5.1-2")
@@ -61,7 +61,7 @@ def test_client_flight_in_pieces(
     client.hello().read_flight().authenticate()
     client.say_in_pieces(finished(client), size)
     client.start_application()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5.1-2")
@@ -76,7 +76,7 @@ def test_client_flight_joined(connect: Connect, features: ServerFeatures, size: 
     client.say_finished_under(client.client_secret)
     client.wire.release(size)
     client.start_application()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5.1-2", "4.7.3-3")
@@ -85,7 +85,7 @@ def test_key_update_in_pieces(client: ScriptedClient, features: ServerFeatures) 
     client.handshake()
     client.say_in_pieces(KeyUpdate(KeyUpdateRequest.update_not_requested), 3)
     client.next_write_keys()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5.1-13")
@@ -96,7 +96,7 @@ def test_empty_data(client: ScriptedClient, features: ServerFeatures, padding: i
     for _ in range(5):
         record = client.wire.record(ContentType.application_data, b"", padding)
         client.wire.send_raw(record, f"empty application data, padding {padding}")
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5.1-14")
@@ -229,7 +229,7 @@ def test_records_sent(client: ScriptedClient, features: ServerFeatures) -> None:
     """The server's records have version 0x0303, a type that is defined, and no more than they may;
     each is under the keys of its epoch, from number 0."""
     client.handshake()
-    expect_service(client, features)
+    server_lives(client, features)
     for raw in client.wire.received:
         kind, length = raw.content_type, len(raw.body)
         check(raw.version == 0x0303, "version 0x0303", f"{raw.version:#06x}", "5.1-15")
@@ -271,7 +271,7 @@ def test_record_version(client: ScriptedClient, features: ServerFeatures, versio
     """The record version of a ClientHello is passed over."""
     client.wire.version = version  # type: ignore[assignment]
     client.hello().complete()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5.1-17", "E-1")
@@ -282,7 +282,7 @@ def test_unknown_record_version(
     """The record version of a ClientHello is passed over though no TLS has it."""
     client.wire.version = version  # type: ignore[assignment]
     client.hello().complete()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5.1-17", "E-1")
@@ -295,4 +295,4 @@ def test_record_version_of_the_second_hello(
     client.hello(shares=()).read_retry()
     client.wire.version = version  # type: ignore[assignment]
     client.hello_again().complete()
-    expect_service(client, features)
+    server_lives(client, features)

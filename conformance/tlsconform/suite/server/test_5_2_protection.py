@@ -9,8 +9,8 @@ from tlsconform.marks import needs, req
 from tlsconform.outcome import NonConformance
 from tlsconform.peer import ScriptedClient
 from tlsconform.plugin import Connect
-from tlsconform.suite.helpers import check, expect_closed
-from tlsconform.suite.server.helpers import expect_service, send_early
+from tlsconform.suite.helpers import check, expect_closed, server_lives
+from tlsconform.suite.server.helpers import send_early
 from tpmtls.codepoints import AlertDescription, ContentType
 from tpmtls.key_schedule import verify_data
 from tpmtls.record import MAX_CIPHERTEXT, MAX_PLAINTEXT
@@ -127,7 +127,7 @@ def test_padded_finished(client: ScriptedClient, features: ServerFeatures, paddi
     record = client.wire.record(ContentType.handshake, octets, padding)
     client.wire.send_raw(record, f"Finished, padded with {padding} octets")
     client.start_application()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5.4-1", "6-7")

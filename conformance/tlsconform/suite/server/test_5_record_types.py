@@ -9,7 +9,8 @@ from tlsconform.marks import needs, req
 from tlsconform.outcome import NonConformance, NotApplicable
 from tlsconform.peer import ScriptedClient
 from tlsconform.plugin import Connect
-from tlsconform.suite.server.helpers import expect_service, send_early
+from tlsconform.suite.helpers import server_lives
+from tlsconform.suite.server.helpers import send_early
 from tpmtls.codepoints import AlertDescription, ContentType, ProtocolVersion
 
 A = AlertDescription
@@ -142,7 +143,7 @@ def test_change_cipher_spec(client: ScriptedClient, features: ServerFeatures, co
     for _ in range(count):
         client.send_change_cipher_spec()
     client.complete()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5-1")
@@ -155,7 +156,7 @@ def test_change_cipher_spec_before_finished(
     client.authenticate()
     client.send_change_cipher_spec()
     client.finish()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5-1")
@@ -165,7 +166,7 @@ def test_change_cipher_spec_after_retry(client: ScriptedClient, features: Server
     client.hello(shares=()).read_retry()
     client.send_change_cipher_spec()
     client.hello_again().complete()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5-1")
@@ -176,7 +177,7 @@ def test_change_cipher_spec_without_session_id(
     client.hello(session_id=b"")
     client.send_change_cipher_spec()
     client.complete()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5-1")
@@ -188,7 +189,7 @@ def test_change_cipher_spec_before_early_data_ends(
     client = send_early(connect, data=b"early")
     client.send_change_cipher_spec()
     client.end_early_data().finish()
-    expect_service(client, features)
+    server_lives(client, features)
 
 
 @req("5-2")

@@ -13,8 +13,7 @@ from tlsconform.mutate import append, flip, set_field
 from tlsconform.outcome import Deviation, NonConformance
 from tlsconform.peer import ScriptedClient
 from tlsconform.peer.wire import parse_alert
-from tlsconform.suite.helpers import check, expect_closed
-from tlsconform.suite.server.helpers import expect_service
+from tlsconform.suite.helpers import check, expect_closed, server_lives
 from tpmtls.codepoints import AlertDescription, AlertLevel, ContentType, KeyUpdateRequest
 from tpmtls.wire.extensions import Extensions
 from tpmtls.wire.messages import EncryptedExtensions, KeyUpdate
@@ -210,7 +209,7 @@ def test_user_canceled(client: ScriptedClient, features: ServerFeatures, level: 
     client.handshake()
     client.send_alert(A.user_canceled, level)
     try:
-        expect_service(client, features)
+        server_lives(client, features)
     except NonConformance as finding:
         raise Deviation("service until close_notify", finding.got, "6.1-4") from None
 

@@ -8,8 +8,9 @@ from tlsconform.marks import needs, req
 from tlsconform.outcome import NotApplicable
 from tlsconform.peer import ScriptedClient
 from tlsconform.plugin import Connect
+from tlsconform.suite.helpers import fetch_ticket
 from tlsconform.suite.messages import FRAMED, NAMES, expect_refusal, say_unexpected
-from tlsconform.suite.server.helpers import accepted_certificate, get_ticket, send_early
+from tlsconform.suite.server.helpers import accepted_certificate, send_early
 from tpmtls.codepoints import AlertDescription
 from tpmtls.wire.extensions import PostHandshakeAuth
 
@@ -60,7 +61,7 @@ def test_wait_finished(client: ScriptedClient, name: str) -> None:
 @others("finished")
 def test_wait_finished_of_a_resumption(connect: Connect, name: str) -> None:
     """WAIT_FINISHED with a PSK: nothing but Finished is taken."""
-    ticket = get_ticket(connect)
+    ticket = fetch_ticket(connect)
     client = connect().hello(psks=(ticket,)).read_flight()
     say(client, name)
     expect_refusal(client, name)
