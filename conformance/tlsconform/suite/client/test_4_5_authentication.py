@@ -198,7 +198,7 @@ def _ecdsa(
     """Authenticate with a key on P-256, and a good signature over that hash."""
     server.say_certificate(authority.credential("p256"))
     content = signed_content("server", server.transcript.digest())
-    signature = authority.private_key("p256").sign(content, ec.ECDSA(by))
+    signature = authority.key("p256").sign(content, ec.ECDSA(by))
     server.say(CertificateVerify(SignatureScheme(said), signature))
     server.finish()
 
@@ -225,10 +225,19 @@ def test_pkcs1(ready: ScriptedServer, authority: Authority) -> None:
     _schemes(ready, S.rsa_pss_rsae_sha256)
     ready.say_certificate(authority.credential("rsa"))
     content = signed_content("server", ready.transcript.digest())
-    signature = authority.private_key("rsa").sign(content, padding.PKCS1v15(), hashes.SHA256())
+    signature = authority.key("rsa").sign(content, padding.PKCS1v15(), hashes.SHA256())
     ready.say(CertificateVerify(SignatureScheme(0x0401), signature))
     ready.finish()
     ready.expect_abort()
+
+
+@req("6-10")
+@pytest.mark.parametrize("scheme", [0x0102, 0xFEFE], ids=hex)
+def test_unknown_scheme(ready: ScriptedServer, scheme: int) -> None:
+    """A CertificateVerify in a scheme that the client did not offer is refused."""
+    ready.certificate().certificate_verify(set_field("certificate_verify.algorithm", scheme))
+    ready.finish()
+    ready.expect_alert(A.illegal_parameter)
 
 
 # -- Finished --------------------------------------------------------------------------------------
@@ -314,6 +323,15 @@ def _presented(server: ScriptedServer) -> tuple[CertificateEntry, ...]:
     if certificate is None or not certificate.certificate_list:
         raise NotApplicable("the client presents no certificate this time")
     return certificate.certificate_list
+
+
+@needs("server_name")
+@req("4.5.1.2-8")
+def test_server_name(server: ScriptedServer) -> None:
+    """A client that knows the server by a DNS name sends server_name with a DNS name."""
+    server.accept()
+    body = next(b for b in server.offer.extensions if b.extension_type is ExtensionType.server_name)
+    check(b"localhost" in body.encode(), "server_name with the DNS name", body.encode().hex())
 
 
 # -- EndOfEarlyData --------------------------------------------------------------------------------
