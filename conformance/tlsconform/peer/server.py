@@ -68,6 +68,14 @@ from tpmtls.wire.messages import (
 
 SUITES_TAKEN: Final = tuple(SUITES)
 SCHEMES_REQUESTED: Final = tuple(SCHEMES)
+FLIGHT: Final = (
+    "server_hello",
+    "encrypted_extensions",
+    "certificate_request",
+    "certificate",
+    "certificate_verify",
+)
+"""What our Finished, or more of the flight, can follow."""
 EARLY_DATA_SKIPPED: Final = 1 << 16
 """Octets of early data that are passed over once it is not read."""
 
@@ -379,6 +387,21 @@ class ScriptedServer(Peer):
         """ServerHello to Finished."""
         self.hello(*edits)
         return self.encrypted_extensions().authenticate().finish()
+
+    def carry_on(self) -> bool:
+        """The rest of the flight, which is not edited any more."""
+        started = hasattr(self, "schedule") and not hasattr(self, "application_secret")
+        if not started or self.said_last not in FLIGHT:
+            return False
+        self._edits = []
+        if self.said_last == "server_hello":
+            self.encrypted_extensions()
+        if self.psk is None and self.said_last in ("encrypted_extensions", "certificate_request"):
+            self.certificate()
+        if self.said_last == "certificate":
+            self.certificate_verify()
+        self.finish()
+        return True
 
     # -- the client's flight -----------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from tlsconform.peer.base import Peer
 from tlsconform.peer.wire import parse_alert
 from tlsconform.targets import ClientTarget
 from tpmtls.codepoints import CipherSuite, ContentType, ExtensionType, HandshakeType
-from tpmtls.wire.extensions import Cookie
+from tpmtls.wire.extensions import Cookie, ExtensionBody, KeyShareHelloRetryRequest
 
 Connect = Callable[..., ScriptedClient]
 
@@ -107,11 +107,21 @@ WHERE: Final = {
 """Where each of our messages has its extensions."""
 
 
+def retry_body(server: ScriptedServer) -> ExtensionBody:
+    """What a HelloRetryRequest asks for where that does not matter: a share, if one is left.
+
+    Clients are known that take no HelloRetryRequest which asks for a cookie alone.
+    """
+    group = server.retry_group()
+    return COOKIE if group is None else KeyShareHelloRetryRequest(group)
+
+
 def flight_with(server: ScriptedServer, message: str, *edits: Edit) -> None:
     """Our flight up to that message, which is edited; the ClientHello has been read."""
     server.edit(*edits)
     if message == "hello_retry_request":
-        server.say_retry(COOKIE)
+        about_cookie = any("[cookie]" in edit.path for edit in edits)
+        server.say_retry(COOKIE if about_cookie else retry_body(server))
         return
     server.hello()
     if message != "server_hello":

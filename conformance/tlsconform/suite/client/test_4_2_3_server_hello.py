@@ -108,7 +108,9 @@ def test_random_makes_the_retry(server: ScriptedServer) -> None:
 def test_server_hello_with_the_random_of_a_retry(server: ScriptedServer) -> None:
     """A ServerHello in all but its random, which is HelloRetryRequest's, is not taken for one."""
     server.accept().hello(set_field("server_hello.random", HELLO_RETRY_REQUEST_RANDOM))
-    # its key_share has the length of a KeyShareEntry: it cannot be a HelloRetryRequest's
+    # a HelloRetryRequest cannot have the key_share of a ServerHello: whoever answers has looked
+    # at the random, which is what this asks for
+    server.forget_reading_keys()
     server.expect_alert(
         AlertDescription.decode_error,
         AlertDescription.illegal_parameter,

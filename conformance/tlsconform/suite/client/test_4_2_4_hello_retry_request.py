@@ -10,7 +10,7 @@ from tlsconform.mutate import Edit, append, drop, flip, set_field
 from tlsconform.outcome import NotApplicable
 from tlsconform.peer import ScriptedServer
 from tlsconform.plugin import Serve
-from tlsconform.suite.helpers import check, give_ticket, no_doubles, resume
+from tlsconform.suite.helpers import check, give_ticket, no_doubles, resume, retry_body
 from tlsconform.targets import ClientTarget
 from tpmtls.algorithms import SUITES
 from tpmtls.codepoints import AlertDescription, CipherSuite, ExtensionType, NamedGroup
@@ -21,8 +21,9 @@ _UNKNOWN_SUITE = 0x13F1
 _VERSION = "extensions[supported_versions].selected_version"
 
 
-def _retry_with(server: ScriptedServer, *edits: Edit, body: ExtensionBody = _COOKIE) -> None:
-    server.accept().say_retry(body, edits=edits)
+def _retry_with(server: ScriptedServer, *edits: Edit, body: ExtensionBody | None = None) -> None:
+    server.accept()
+    server.say_retry(body or retry_body(server), edits=edits)
 
 
 def _group(server: ScriptedServer) -> KeyShareHelloRetryRequest:
@@ -49,7 +50,7 @@ def test_session_id_echo(server: ScriptedServer) -> None:
     path = "hello_retry_request.legacy_session_id_echo"
     sent = server.accept().offer.legacy_session_id
     edit = flip(path, -1) if sent else set_field(path, bytes(32))
-    server.say_retry(_COOKIE, edits=[edit])
+    server.say_retry(retry_body(server), edits=[edit])
     server.expect_alert(AlertDescription.illegal_parameter)
 
 
@@ -94,9 +95,7 @@ def test_selected_version(server: ScriptedServer, version: int) -> None:
 def test_second_retry(server: ScriptedServer, second: str) -> None:
     """A second HelloRetryRequest is refused, whatever it asks for."""
     server.accept()
-    first: ExtensionBody = _COOKIE
-    if second == "cookie":
-        first = _group(server)
+    first = retry_body(server)
     bodies = {"cookie": _COOKIE, "the same": first}
     asked = _group(server) if second == "group" else bodies[second]
     server.retry(first)
@@ -125,7 +124,8 @@ def test_octets_after_an_extension(server: ScriptedServer, extension: str) -> No
 @req("6-9")
 def test_empty_cookie(server: ScriptedServer) -> None:
     """A cookie of no octets is refused."""
-    _retry_with(server, set_field("hello_retry_request.extensions[cookie].cookie", b""))
+    edit = set_field("hello_retry_request.extensions[cookie].cookie", b"")
+    _retry_with(server, edit, body=_COOKIE)
     server.expect_alert(AlertDescription.decode_error, AlertDescription.illegal_parameter)
 
 
@@ -182,7 +182,8 @@ def test_cookie_and_share(server: ScriptedServer, target: ClientTarget) -> None:
 @req("4.2.2-2", "4.3-10")
 def test_no_extension_twice_again(server: ScriptedServer) -> None:
     """No extension is in the second ClientHello twice."""
-    server.accept().retry(_COOKIE)
+    server.accept()
+    server.retry(retry_body(server))
     no_doubles((e.extension_type for e in server.offer.extensions), "extension", "4.3-10")
 
 
@@ -192,7 +193,7 @@ def test_binders_are_computed_anew(serve: Serve, target: ClientTarget) -> None:
     """After a HelloRetryRequest, binders cover it and both ClientHellos; the PSK can be used."""
     server, psk = resume(serve, target)
     check(server.binder_is_valid(0, psk), "a binder that verifies", "another")
-    server.retry(_COOKIE)
+    server.retry(retry_body(server))
     if not server.identities_offered:
         raise NotApplicable("the client offers no PSK after a HelloRetryRequest")
     check(server.binder_is_valid(0, psk), "a binder over what was said so far", "another")
@@ -210,7 +211,7 @@ def test_no_psk_of_another_hash(serve: Serve, target: ClientTarget) -> None:
     server.use_suite(CipherSuite.TLS_AES_128_GCM_SHA256)
     if server.suite not in server.offer.cipher_suites:
         raise NotApplicable("the client offers only suites of the ticket's hash")
-    server.retry(_COOKIE)
+    server.retry(retry_body(server))
     offered = name in server.identities_offered
     check(not offered, "no PSK of SHA-384 with a suite of SHA-256", "that of the ticket")
     server.flight().complete()
@@ -224,7 +225,7 @@ def test_no_early_data_again(serve: Serve, target: ClientTarget) -> None:
     server = serve(resume=True, early_data=True).accept()
     if ExtensionType.early_data not in server.offer.extensions.types:
         raise NotApplicable("the client does not send early data this time")
-    server.retry(_COOKIE)
+    server.retry(retry_body(server))
     again = ExtensionType.early_data in server.offer.extensions.types
     check(not again, "no early_data in the second ClientHello", "early_data")
 
@@ -239,7 +240,7 @@ def test_suite_changes(server: ScriptedServer, features: ClientFeatures) -> None
     others = [s for s in server.offer.cipher_suites if s in SUITES and s != server.suite]
     if not others:
         raise NotApplicable("the client offers one cipher suite of TLS 1.3 only")
-    server.retry(_COOKIE).hello(set_field("server_hello.cipher_suite", others[0]))
+    server.retry(retry_body(server)).hello(set_field("server_hello.cipher_suite", others[0]))
     server.expect_alert(AlertDescription.illegal_parameter)
 
 
@@ -247,7 +248,8 @@ def test_suite_changes(server: ScriptedServer, features: ClientFeatures) -> None
 @pytest.mark.parametrize("version", [0x0303, 0x0305])
 def test_version_changes(server: ScriptedServer, version: int) -> None:
     """A ServerHello with another selected_version than the HelloRetryRequest's is refused."""
-    server.accept().retry(_COOKIE)
+    server.accept()
+    server.retry(retry_body(server))
     server.hello(set_field(f"server_hello.{_VERSION}", version))
     server.expect_alert(AlertDescription.illegal_parameter)
 

@@ -7,10 +7,10 @@ import pytest
 from tlsconform.marks import req
 from tlsconform.outcome import NotApplicable
 from tlsconform.peer import ScriptedServer
-from tlsconform.suite.helpers import check
+from tlsconform.suite.helpers import check, retry_body
 from tpmtls.algorithms import SUITES
 from tpmtls.codepoints import AlertDescription, ProtocolVersion
-from tpmtls.wire.extensions import Cookie, Extensions, SupportedVersions
+from tpmtls.wire.extensions import Extensions, SupportedVersions
 from tpmtls.wire.messages import ServerHello
 
 _OLD = (ProtocolVersion.TLS_1_2, ProtocolVersion.TLS_1_1, ProtocolVersion.TLS_1_0)
@@ -27,7 +27,7 @@ def test_tls13_is_offered(server: ScriptedServer, hello: str) -> None:
     """Every ClientHello, after a HelloRetryRequest too, lists 0x0304 in supported_versions."""
     server.accept()
     if hello == "second":
-        server.retry(Cookie(b"tlsconform"))
+        server.retry(retry_body(server))
     check(ProtocolVersion.TLS_1_3 in _versions(server), "0x0304 offered", _versions(server))
 
 

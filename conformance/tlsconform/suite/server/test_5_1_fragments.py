@@ -123,7 +123,8 @@ def test_data_in_pieces(connect: Connect) -> None:
 def test_after_client_hello(client: ScriptedClient, rest: bytes) -> None:
     """What follows a ClientHello in its record would span a change of keys: it is refused."""
     client.wire.hold()
-    client.hello()
+    group = client.share_groups[0]  # the one offered: after a HelloRetryRequest, no keys change
+    client.hello(groups=(group,), shares=(group,))
     join(client, rest)
     client.expect_alert(A.unexpected_message)
 
