@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from tlsconform.authentication import Credential
 from tpmtls.backends.software_signer import SoftwareSigner
@@ -46,6 +46,8 @@ KINDS: Final[dict[str, tuple[Callable[[], Any], tuple[SignatureScheme, ...]]]] =
 
 _ECDSA_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
 _ECDSA_SHA1: Final = bytes.fromhex("300906072a8648ce3d0401")
+_RSA_SHA256: Final = bytes.fromhex("300d06092a864886f70d01010b0500")
+_RSA_MD5: Final = bytes.fromhex("300d06092a864886f70d0101040500")
 _RSA_ENCRYPTION: Final = bytes.fromhex("300d06092a864886f70d0101010500")
 _RSASSA_PSS: Final = bytes.fromhex("300b06092a864886f70d01010a")
 """AlgorithmIdentifiers in DER."""
@@ -110,6 +112,30 @@ class Authority:
         own = self.credential(kind, usage)
         signed = self._resigned(own.chain[0], _ECDSA_SHA1, hashes.SHA1())  # noqa: S303 - on purpose
         return replace(own, chain=(signed,))
+
+    def signed_with_md5(self, usage: str = "server") -> Credential:
+        """A leaf on P-256, signed with RSA and MD5 by an issuer that the root has signed."""
+        own = self.credential("p256", usage)
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tlsconform RSA issuer")])
+        key = rsa.generate_private_key(65537, 2048)
+        issuer = self._builder("tlsconform RSA issuer", key.public_key())
+        issuer = issuer.add_extension(x509.BasicConstraints(True, None), critical=True)
+        issuer = issuer.add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        above = issuer.sign(self._key, hashes.SHA256())
+        leaf = x509.load_der_x509_certificate(own.chain[0])
+        builder = x509.CertificateBuilder(name, leaf.subject, leaf.public_key())
+        builder = builder.serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(leaf.not_valid_before_utc)
+        builder = builder.not_valid_after(leaf.not_valid_after_utc)
+        for each in leaf.extensions:
+            if each.oid != ExtensionOID.AUTHORITY_KEY_IDENTIFIER:
+                builder = builder.add_extension(each.value, each.critical)
+        sha256 = builder.sign(key, hashes.SHA256())
+        inside = sha256.tbs_certificate_bytes.replace(_RSA_SHA256, _RSA_MD5)
+        signature = key.sign(inside, padding.PKCS1v15(), hashes.MD5())  # noqa: S303 - on purpose
+        signed = _der(0x30, inside + _RSA_MD5 + _der(0x03, b"\0" + signature))
+        chain = (signed, above.public_bytes(serialization.Encoding.DER))
+        return replace(own, chain=chain)
 
     def _resigned(
         self,

@@ -220,3 +220,27 @@ def test_replay(connect: Connect) -> None:
     except NonConformance:
         return  # refused altogether
     check(not second.early_data_accepted, "no early_data in EncryptedExtensions", "early_data")
+
+
+@req("8.2-4", "8-3")
+def test_replay_with_another_binder(connect: Connect) -> None:
+    """A replay is known for one though the binder of a PSK that is not selected was changed."""
+    ticket, other = ticket_for_early_data(connect), fetch_ticket(connect)
+    first = early(connect, (ticket, other), b"")
+    flight = first.wire.record(ContentType.application_data, REQUEST)
+    first.wire.send_raw(flight, "early data")
+    first.read_flight()
+    if not first.early_data_accepted:
+        raise NotApplicable("the server did not accept early data this time")
+    first.end_early_data().authenticate().finish()
+    first.close()
+    changed = first.hello_octets[:-1] + bytes((first.hello_octets[-1] ^ 1,))
+    second = connect()
+    second.psks, second.shares = first.psks, first.shares
+    second.say_octets(changed, "the same ClientHello but for the last bit, of the second binder")
+    try:
+        second.read_server_hello()
+        second.read_encrypted_extensions()
+    except NonConformance:
+        return  # refused altogether
+    check(not second.early_data_accepted, "no early_data in EncryptedExtensions", "early_data")

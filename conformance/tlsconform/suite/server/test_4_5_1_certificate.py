@@ -6,12 +6,13 @@ from itertools import pairwise
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 
+from tlsconform.authentication import Credential
 from tlsconform.features import ServerFeatures
 from tlsconform.marks import needs, req
 from tlsconform.mutate import Edit, extension, insert, set_field
-from tlsconform.outcome import NonConformance
+from tlsconform.outcome import Deviation, NonConformance, NotApplicable
 from tlsconform.peer import ScriptedClient
 from tlsconform.pki import Authority
 from tlsconform.plugin import Connect
@@ -24,10 +25,16 @@ from tlsconform.suite.server.helpers import (
 )
 from tpmtls.algorithms import SCHEMES
 from tpmtls.codepoints import AlertDescription, ExtensionType, SignatureScheme
-from tpmtls.wire.extensions import Extensions, UnknownExtension
-from tpmtls.wire.messages import Certificate, CertificateEntry
+from tpmtls.wire.extensions import (
+    CertificateAuthorities,
+    Extensions,
+    SignatureAlgorithmsCert,
+    UnknownExtension,
+)
+from tpmtls.wire.messages import Certificate, CertificateEntry, CertificateRequest
 
 A = AlertDescription
+CERTIFICATE_TYPE = ExtensionType.server_certificate_type
 SAMPLE = Certificate(b"", (CertificateEntry(b"certificate", Extensions()),))
 """Any Certificate with one entry: its paths are those of the client's."""
 CONTEXT = "certificate.certificate_request_context"
@@ -281,4 +288,98 @@ def test_extraneous_certificates(
     if client.credential is not None:
         client.say_certificate_verify(client.credential, client.credential.schemes[0])
     client.finish()
+    server_lives(client, features)
+
+
+@req("4.5.1.3-5")
+@needs("client_certificate")
+def test_sha1_chain(connect: Connect, authority: Authority) -> None:
+    """A chain that is signed with SHA-1, where it is refused, gets bad_certificate."""
+    expect_refused_chain(connect, authority.signed_with_sha1("p256", "client"), "4.5.1.3-5")
+
+
+@req("4.5.1.3-4")
+@needs("client_certificate")
+def test_md5_chain(connect: Connect, authority: Authority) -> None:
+    """A chain that is signed with MD5, where it is validated, is refused with bad_certificate."""
+    expect_refused_chain(connect, authority.signed_with_md5("client"), "4.5.1.3-4")
+
+
+def expect_refused_chain(connect: Connect, credential: Credential, rule: str) -> None:
+    """bad_certificate; a server that takes any certificate does not validate that chain."""
+    accepted_certificate(connect)
+    client = connect(credential=credential).handshake()
+    try:
+        client.expect_quiet()
+    except NonConformance as finding:
+        check("bad_certificate" in finding.got, "alert bad_certificate", finding.got, rule)
+        return
+    finally:
+        client.close()
+    if not takes_stranger(connect):
+        raise NonConformance("alert bad_certificate", "the chain taken", rule)
+    raise NotApplicable("the server takes any certificate: it need not validate this one")
+
+
+def takes_stranger(connect: Connect) -> bool:
+    """Whether the server takes a certificate of an authority that it cannot know."""
+    client = connect(credential=Authority().credential("p256", "client")).handshake()
+    try:
+        client.expect_quiet()
+    except NonConformance:
+        return False
+    finally:
+        client.close()
+    return True
+
+
+@req("4.5.1-14")
+def test_raw_public_key(client: ScriptedClient) -> None:
+    """A server that sends a raw public key sends no more than that."""
+    client.hello(extensions=(UnknownExtension(CERTIFICATE_TYPE, b"\2\2\0"),))
+    client.read_server_hello()
+    parameters = client.read_encrypted_extensions()
+    chosen = [e for e in parameters.extensions if e.extension_type is CERTIFICATE_TYPE]
+    if not chosen or extension(chosen[0]).body() != b"\2":
+        raise NotApplicable("the server has no raw public keys")
+    message, _ = client.next_message()
+    if isinstance(message, CertificateRequest):
+        message, _ = client.next_message()
+    if not isinstance(message, Certificate):
+        raise NonConformance("Certificate", type(message).__name__)
+    count = len(message.certificate_list)
+    check(count == 1, "one entry", count)
+    try:
+        serialization.load_der_public_key(message.certificate_list[0].cert_data)
+    except ValueError:
+        raise NonConformance("a SubjectPublicKeyInfo", "something else") from None
+
+
+@req("4.5.1.2-5")
+def test_certificate_authorities(connect: Connect) -> None:
+    """A server that is told its own issuer's name sends a chain with a certificate of that one."""
+    client = connect().hello().read_flight()
+    issuer = leaf_of(client).issuer
+    client.close()
+    names = CertificateAuthorities((issuer.public_bytes(),))
+    client = connect().hello(extensions=(names,)).read_flight()
+    entries = () if client.certificate is None else client.certificate.certificate_list
+    issuers = [x509.load_der_x509_certificate(entry.cert_data).issuer for entry in entries]
+    check(issuer in issuers, issuer.rfc4514_string(), ", ".join(map(str, issuers)))
+
+
+@req("4.5.1.2-11", "4.5.1.2-12")
+def test_fallback_chain(client: ScriptedClient, features: ServerFeatures) -> None:
+    """Where no chain is signed as the client lists, another is sent, though none over SHA-1."""
+    client.hello(extensions=(SignatureAlgorithmsCert((SignatureScheme(0xFEFE),)),))
+    try:
+        client.complete()
+    except NonConformance as finding:
+        raise Deviation("another chain", finding.got, "4.5.1.2-11") from None
+    entries = () if client.certificate is None else client.certificate.certificate_list
+    for entry in entries:
+        certificate = x509.load_der_x509_certificate(entry.cert_data)
+        used = certificate.signature_hash_algorithm
+        foreign = certificate.issuer != certificate.subject
+        check(not (foreign and isinstance(used, hashes.SHA1)), "no SHA-1", "SHA-1", "4.5.1.2-12")
     server_lives(client, features)
