@@ -1,0 +1,114 @@
+"""The memory of another process, and what secrets look like in it."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+PAGE = 4096
+WORD = 8
+"""Octets that have to be in place, and aligned, for a secret to be found: whatever has 15 octets of
+one has these. Memory that was freed may have lost the beginning of what it held."""
+
+
+def forms(octets: bytes) -> Iterator[tuple[str, bytes]]:
+    """The ways in which a secret may lie about."""
+    yield "raw", octets
+    yield "reversed", octets[::-1]
+    for size in 4, 8:
+        words = [octets[start : start + size][::-1] for start in range(0, len(octets), size)]
+        yield f"words of {8 * size} bits in the other order", b"".join(words)
+    yield "hexadecimal", octets.hex().encode()
+    yield "hexadecimal, upper case", octets.hex().upper().encode()
+    yield "hexadecimal with colons", octets.hex(":").encode()
+    yield "base64", base64.b64encode(octets[: len(octets) // 3 * 3])
+    yield "escaped", repr(octets)[2:-1].encode()
+    yield "a decimal number", str(int.from_bytes(octets, "big")).encode()
+    for pad in 0x36, 0x5C:  # RFC 2104: what an HMAC makes of its key
+        yield f"XOR {pad:02x}", bytes(octet ^ pad for octet in octets)
+
+
+class Images:
+    """The pages of a process's writable memory at several moments, each content once."""
+
+    def __init__(self, pid: int) -> None:
+        self._folder = Path(f"/proc/{pid}")
+        self._seen: set[int] = set()
+        self.pieces: list[bytes] = []
+        self.moments = 0
+
+    def take(self) -> None:
+        """Another image."""
+        self.moments += 1
+        with (self._folder / "mem").open("rb", buffering=0) as memory:
+            for start, end in self._regions():
+                try:
+                    memory.seek(start)
+                    octets = memory.read(end - start)
+                except (OSError, ValueError, OverflowError):
+                    continue  # gone meanwhile, or not to be read
+                self._keep(octets)
+
+    def _regions(self) -> Iterator[tuple[int, int]]:
+        for line in (self._folder / "maps").read_text().splitlines():
+            where, permissions, *_ = line.split()
+            if permissions.startswith("rw"):
+                start, end = (int(number, 16) for number in where.split("-"))
+                yield start, end
+
+    def _keep(self, octets: bytes) -> None:
+        """The pages whose content is new."""
+        for start in range(0, len(octets), PAGE):
+            page = octets[start : start + PAGE]
+            digest = hash(page)
+            if digest not in self._seen:
+                self._seen.add(digest)
+                self.pieces.append(page)
+
+    @property
+    def octets(self) -> int:
+        """How much there is to search."""
+        return sum(map(len, self.pieces))
+
+
+Found = set[tuple[str, str]]
+"""(name, form) of what is found."""
+
+
+def search_memory(pieces: Iterable[bytes], secrets: Iterable[tuple[str, bytes]]) -> Found:
+    """Any aligned word of any form of a secret; of text, where a word says little, more of it."""
+    wanted: dict[int, tuple[str, str, bytes, int]] = {}
+    for name, octets in secrets:
+        for form, looks in forms(octets):
+            for start in range(len(looks) - WORD + 1):
+                word = int.from_bytes(looks[start : start + WORD], sys.byteorder)
+                wanted[word] = name, form, looks, start
+    found: Found = set()
+    for piece in pieces:
+        for word in set(memoryview(piece).cast("Q")) & wanted.keys():
+            name, form, looks, start = wanted[word]
+            if not looks.isascii() or _more(piece, looks, start):
+                found.add((name, form))
+    return found
+
+
+TEXT = 24
+
+
+def _more(piece: bytes, looks: bytes, start: int) -> bool:
+    """Whether TEXT octets about that word are there."""
+    begins = range(max(0, start + WORD - TEXT), min(start, len(looks) - TEXT) + 1)
+    return any(looks[begin : begin + TEXT] in piece for begin in begins)
+
+
+def search_traffic(frames: Iterable[bytes], secrets: Iterable[tuple[str, bytes]]) -> Found:
+    """Any form of a secret, anywhere."""
+    everything = b"".join(frames)
+    return {
+        (name, form)
+        for name, octets in secrets
+        for form, looks in forms(octets)
+        if looks in everything
+    }

@@ -1,0 +1,293 @@
+"""Proof by search: the memory of a process that protects its secrets, and all that passes its TPM.
+
+Its peer, software in this process, tells every secret of the connection. Each is searched for in
+every form that we can think of, in images of the other's memory, at moments that include every
+command to the TPM. The same search finds them where they are not protected as much.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.tpm.memory import PAGE, Found, Images, forms, search_memory, search_traffic
+from tests.tpm.relay import Relay
+from tests.tpm.support import client_config, server_config
+from tests.tpm.swtpm import Swtpm
+from tests.tpm.test_ledger import Telling, constants
+from tests.unit.support import pki
+from tpmtls.backends.ledger import Ledger
+from tpmtls.backends.tpm import chained_layout as layout
+from tpmtls.backends.tpm.chained_provisioning import open_chain, provision
+from tpmtls.backends.tpm.opening import open_tpm
+from tpmtls.codepoints import CipherSuite
+from tpmtls.connection import ClientConnection, Connection, ServerConnection
+from tpmtls.events import ApplicationData, EarlyData, HandshakeCompleted
+from tpmtls.tickets import ReplayGuard, SessionCache, TicketKeys
+
+GCM, CCM = "TLS_AES_128_GCM_SHA256", "TLS_AES_128_CCM_SHA256"
+SHA384 = "TLS_AES_256_GCM_SHA384"
+EVERY = 8
+"""At which of the commands to the TPM an image is taken: at the first and each that many after."""
+
+Secrets = set[tuple[str, bytes]]
+
+
+class Agent:
+    """The process, and what was seen of it."""
+
+    def __init__(
+        self,
+        role: str,
+        suite: str,
+        backend: str,
+        protect: tuple[str, ...] | None = None,
+        tcti: str | None = None,
+    ) -> None:
+        made = pki().server()
+        told = {
+            "role": role,
+            "suite": suite,
+            "backend": backend,
+            "protect": protect,
+            "tcti": tcti,
+            "ca": str(pki().ca),
+            "chain": str(made.chain),
+            "key": str(made.key),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.tpm.protected", json.dumps(told)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        self.images = Images(self.process.pid)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def do(self, what: str, data: bytes = b"") -> bytes:
+        """One step; what the process has to send then. An image is taken after it."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{what} {data.hex()}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line.endswith("\n"), "the process has ended"
+        self.images.take()
+        return bytes.fromhex(line)
+
+    def stop(self) -> None:
+        for stream in self.process.stdin, self.process.stdout:
+            assert stream is not None
+            stream.close()
+        assert self.process.wait() == 0
+
+
+class Conversation:
+    """Connections between the process and software here, which tells its secrets."""
+
+    def __init__(self, agent: Agent, role: str, suite: str) -> None:
+        self.agent = agent
+        self.role = role
+        self.peer = Telling()
+        suites = (CipherSuite[suite],)
+        self.client = client_config(session_cache=SessionCache(), suites=suites)
+        self.server = server_config(
+            ticket_keys=TicketKeys(), replay_guard=ReplayGuard(), suites=suites
+        ).replace(max_early_data=1000)
+        self.here: Connection
+        self.data = b""
+        self.psk: str | None = None
+
+    def connect(self, *, early_data: bytes = b"") -> None:
+        """A handshake, and data in both directions."""
+        self.data = b""
+        if self.role == "client":
+            self.here = ServerConnection(self.server, self.peer)
+            to_here = self.agent.do("early" if early_data else "client", early_data)
+        else:
+            self.agent.do("server")
+            client = ClientConnection(self.client, self.peer, early_data=bool(early_data))
+            if early_data:
+                client.send_early_data(early_data)
+            self.here = client
+            to_here = b""
+        self.exchange(to_here)
+        self.talk()
+
+    def exchange(self, to_here: bytes) -> None:
+        while True:
+            if to_here:
+                self.here.receive_data(to_here)
+            for event in self.here.events():
+                if isinstance(event, HandshakeCompleted):
+                    self.psk = event.psk
+                elif isinstance(event, ApplicationData | EarlyData):
+                    self.data += event.data
+            to_there = self.here.data_to_send()
+            if not to_there:
+                return
+            to_here = self.agent.do("receive", to_there)
+
+    def talk(self) -> None:
+        self.exchange(self.agent.do("send", b"from there"))
+        self.here.send_data(b"from here")
+        self.exchange(b"")
+        assert self.data.endswith(b"from there")
+
+    def everything(self) -> Secrets:
+        """Two handshakes, the second resumed and with 0-RTT, and KeyUpdates; what to search for."""
+        self.connect()
+        self.exchange(self.agent.do("rekey"))
+        self.talk()
+        self.exchange(self.agent.do("close"))
+        self.here.close()
+        self.exchange(b"")
+        self.connect(early_data=b"early")
+        assert self.psk == "resumption"
+        self.exchange(self.agent.do("close"))
+        known = constants()
+        return {(name, octets) for name, octets in self.peer.secrets if octets not in known}
+
+
+@pytest.fixture
+def machine(swtpm: Swtpm) -> Iterator[Relay]:
+    provision(swtpm.tcti)
+    relay = Relay(swtpm)
+    yield relay
+    relay.close()
+
+
+def auth_value(server: Swtpm) -> bytes:
+    """A, as anybody can have it who can send commands."""
+    with open_tpm(server.tcti) as tpm:
+        found = open_chain(tpm, Ledger())
+        assert found is not None
+        octets = found.chain._read(found.chain._store, layout.AUTH, layout.STORE_A + 2, 0)
+        found.chain.close()
+    return octets
+
+
+def look(agent: Agent, role: str, suite: str, relay: Relay | None = None) -> Secrets:
+    """Run everything, taking images; the secrets."""
+    if relay is not None:
+        commands = count()
+
+        def each() -> None:
+            if not next(commands) % EVERY:
+                agent.images.take()
+
+        relay.each = each
+    secrets = Conversation(agent, role, suite).everything()
+    agent.images.take()
+    if relay is not None:
+        relay.each = lambda: None
+    agent.do("end")
+    agent.stop()
+    assert len(secrets) > 20
+    return secrets
+
+
+def names(found: Found) -> set[str]:
+    return {name for name, _ in found}
+
+
+# -- where nothing is to be found ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("role", "suite"),
+    [("client", CCM), ("server", CCM), ("client", GCM), ("server", SHA384)],
+)
+def test_chained(swtpm: Swtpm, machine: Relay, role: str, suite: str) -> None:
+    agent = Agent(role, suite, "tpm", ("chained",), machine.tcti)
+    secrets = look(agent, role, suite, machine)
+    assert agent.images.moments > 50
+    secrets.add(("authValue", auth_value(swtpm)))
+    in_clear = {"write_iv"} if suite == CCM else {"write_iv", "ghash_key"}
+    assert names(search_traffic(machine.recorded, secrets)) == in_clear
+    assert names(search_memory(agent.images.pieces, secrets)) == in_clear
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_handle_only(role: str) -> None:
+    agent = Agent(role, GCM, "handle-only")
+    secrets = look(agent, role, GCM)
+    assert names(search_memory(agent.images.pieces, secrets)) == set()
+
+
+# -- where the same search finds them --------------------------------------------------------------
+
+LIVE = {"client_application_traffic_secret_0", "server_application_traffic_secret_0", "PSK"}
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_software(role: str) -> None:
+    agent = Agent(role, GCM, "software")
+    secrets = look(agent, role, GCM)
+    found = names(search_memory(agent.images.pieces, secrets))
+    assert found >= LIVE | {"write_key", "exporter_secret", "write_iv"}
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_hkdf(machine: Relay, role: str) -> None:
+    agent = Agent(role, GCM, "tpm", ("ecdhe", "hkdf", "aead"), machine.tcti)
+    secrets = look(agent, role, GCM, machine)
+    crossed = names(search_traffic(machine.recorded, secrets))
+    assert crossed >= LIVE | {"shared_secret", "write_key", "main_secret"}
+    found = names(search_memory(agent.images.pieces, secrets))
+    assert len(found - {"write_iv", "ghash_key"}) >= 5  # they pass, and images are moments
+
+
+# -- the search itself -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", range(9))
+def test_each_form_is_found_wherever_it_is(at: int) -> None:
+    secret = bytes(range(140, 204, 2))
+    for _, form in forms(secret):
+        page = (bytes(512 + at) + form).ljust(PAGE, b"y")
+        assert names(search_memory([bytes(PAGE), page], [("a secret", secret)])) == {"a secret"}
+        assert names(search_traffic([b"x", form, b"y"], [("a secret", secret)])) == {"a secret"}
+    others = [bytes(range(64)) * 64, bytes(100)]
+    assert search_memory([others[0]], [("a secret", secret)]) == set()
+    assert search_traffic(others, [("a secret", secret)]) == set()
+
+
+def test_images_see_what_was_there_at_one_moment() -> None:
+    code = """
+import sys
+room = bytearray(40960)
+print(flush=True)
+for line in sys.stdin:
+    at = int(line)
+    room[:] = bytes(40960)
+    if at:
+        room[at : at + 32] = bytes(octet ^ 0x55 for octet in range(32))
+    print(flush=True)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.readline()
+    images, secret = Images(process.pid), bytes(octet ^ 0x55 for octet in range(32))
+    found = []
+    for at in 0, 8192 - 20, 0:
+        process.stdin.write(f"{at}\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        images.take()
+        found.append(bool(search_memory(images.pieces, [("a secret", secret)])))
+    assert found == [False, True, True]
+    process.stdin.close()
+    process.stdout.close()
+    assert process.wait() == 0
