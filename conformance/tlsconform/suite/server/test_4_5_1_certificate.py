@@ -26,7 +26,6 @@ from tlsconform.suite.server.helpers import (
 from tpmtls.algorithms import SCHEMES
 from tpmtls.codepoints import AlertDescription, ExtensionType, SignatureScheme
 from tpmtls.wire.extensions import (
-    CertificateAuthorities,
     Extensions,
     SignatureAlgorithmsCert,
     UnknownExtension,
@@ -353,19 +352,6 @@ def test_raw_public_key(client: ScriptedClient) -> None:
         serialization.load_der_public_key(message.certificate_list[0].cert_data)
     except ValueError:
         raise NonConformance("a SubjectPublicKeyInfo", "something else") from None
-
-
-@req("4.5.1.2-5")
-def test_certificate_authorities(connect: Connect) -> None:
-    """A server that is told its own issuer's name sends a chain with a certificate of that one."""
-    client = connect().hello().read_flight()
-    issuer = leaf_of(client).issuer
-    client.close()
-    names = CertificateAuthorities((issuer.public_bytes(),))
-    client = connect().hello(extensions=(names,)).read_flight()
-    entries = () if client.certificate is None else client.certificate.certificate_list
-    issuers = [x509.load_der_x509_certificate(entry.cert_data).issuer for entry in entries]
-    check(issuer in issuers, issuer.rfc4514_string(), ", ".join(map(str, issuers)))
 
 
 @req("4.5.1.2-11", "4.5.1.2-12")
