@@ -27,7 +27,7 @@ KILLERS = Path(__file__).with_name("killers.json")
 REFERENCE = Path(tpmtls.__file__).parent
 NAME = "tpmtls_mutant"
 TARGET = f"{NAME}_target"
-TIME_LIMIT = 110.0
+TIME_LIMIT = 50.0
 """Seconds for one mutant, tests included."""
 
 
@@ -81,9 +81,17 @@ def _run(folder: Path, tests: Path) -> Outcome:
     command += ["--rootdir", str(suite), "-p", "no:cacheprovider", "-x", "-q", "--tb=short"]
     command += ["--tls-self", "software", "--tls-self-module", TARGET, "--tls-json", str(report)]
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    ended = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
-    )
+    try:
+        ended = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        return Outcome(None, f"not over after {TIME_LIMIT:g} s: {error.stdout!r}")
     return Outcome(_killer(report), ended.stdout + ended.stderr)
 
 
