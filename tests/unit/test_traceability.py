@@ -96,8 +96,6 @@ def _shown(tests: Marks) -> Iterator[str]:
 
 
 @needs_suite
-@pytest.mark.xfail(strict=True, reason="being written: tlsconform requirements --uncovered")
 def test_every_requirement_that_the_wire_shows_has_a_test_of_the_suite() -> None:
-    # The day nothing is lacking, the mark xfail fails the test: then the mark goes, the test stays.
     lacking = uncovered(all_requirements().values(), suite_marks())
     assert [f"{entry.id} as {role}" for entry, role in lacking] == []
