@@ -97,6 +97,14 @@ def test_chain_signed_with_sha1(ready: ScriptedServer, authority: Authority) -> 
     ready.expect_alert(A.bad_certificate)
 
 
+@req("4.5.1.3-4")
+def test_chain_signed_with_md5(ready: ScriptedServer, authority: Authority) -> None:
+    """A certificate whose signature is over an MD5 hash is refused with bad_certificate."""
+    ready.credentials = (authority.signed_with_md5(),)
+    ready.authenticate().finish()
+    ready.expect_alert(A.bad_certificate)
+
+
 @req("4.5.1.3-7")
 @pytest.mark.parametrize("kind", ["rsa", "ed25519"])
 def test_mixed_chain(server: ScriptedServer, authority: Authority, kind: str) -> None:
