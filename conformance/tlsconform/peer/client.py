@@ -398,7 +398,7 @@ class ScriptedClient(Peer):
         if not isinstance(message, Certificate):
             raise NonConformance("Certificate", type(message).__name__)
         if not message.certificate_list:
-            raise NonConformance("a server's certificate", "an empty Certificate", "4.5.1-6")
+            raise NonConformance("a server's certificate", "an empty Certificate", "4.5.1-16")
         self.certificate = message
         self.verify = self.receive_certificate_verify(message)
 

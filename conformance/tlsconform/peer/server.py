@@ -479,5 +479,5 @@ class ScriptedServer(Peer):
         if self.request is not None:
             asked = self.request.extensions.get(SignatureAlgorithms)
             if asked and verify.algorithm not in asked.supported_signature_algorithms:
-                raise NonConformance("a scheme asked for", verify.algorithm.name, "4.5.2-4")
+                raise NonConformance("a scheme asked for", verify.algorithm.name, "4.5.2-5")
         return verify

@@ -12,7 +12,7 @@ from tlsconform.plugin import Serve
 from tlsconform.suite.helpers import check, resume
 from tlsconform.suite.messages import NAMES, expect_refusal, say_unexpected
 from tlsconform.targets import ClientTarget
-from tpmtls.codepoints import AlertDescription
+from tpmtls.codepoints import AlertDescription, ExtensionType
 from tpmtls.wire.extensions import KeyShareHelloRetryRequest
 
 A = AlertDescription
@@ -114,11 +114,11 @@ def test_wait_finished_of_a_resumption(serve: Serve, target: ClientTarget, name:
 
 @req("4-2", "4-1", "4.6-4")
 @others("new_session_ticket", "key_update")
-def test_connected(server: ScriptedServer, features: ClientFeatures, name: str) -> None:
+def test_connected(server: ScriptedServer, name: str) -> None:
     """CONNECTED: nothing but NewSessionTicket and KeyUpdate is taken, without renegotiation."""
-    if name == "certificate_request" and features.post_handshake_auth:
+    offered = server.handshake().offer.extensions.types
+    if name == "certificate_request" and ExtensionType.post_handshake_auth in offered:
         raise NotApplicable("the client offers post_handshake_auth")
-    server.handshake()
     say(server, name)
 
 
