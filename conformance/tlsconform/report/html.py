@@ -15,7 +15,9 @@ from tlsconform.verdicts import Result, Verdict
 MAX_EVIDENCE: Final = 400
 """Lines of one test's evidence that the page shows; the JSON report has them all."""
 MAX_TESTS: Final = 12
-"""Tests of a requirement that the page shows in full where they conform."""
+"""Tests of a requirement that the page shows, the worst first."""
+MAX_SAID: Final = 2
+"""Those of them that it shows with what was said; the JSON report has that of all."""
 
 
 def page(report: Report) -> str:
@@ -97,7 +99,7 @@ def _row(row: Row, tests: dict[str, Result]) -> str:
     entry = row.requirement
     shown = [tests[test] for test in row.tests if test in tests]
     shown.sort(key=lambda result: result.verdict is not row.verdict)
-    details = "".join(_test(result) for result in shown[:MAX_TESTS])
+    details = "".join(_test(each, at < MAX_SAID) for at, each in enumerate(shown[:MAX_TESTS]))
     if len(shown) > MAX_TESTS:
         details += f'<p class="mute">and {len(shown) - MAX_TESTS} tests more</p>'
     reason = f"<p>{escape(row.reason)}</p>" if row.reason else ""
@@ -114,7 +116,7 @@ def _row(row: Row, tests: dict[str, Result]) -> str:
     )
 
 
-def _test(result: Result) -> str:
+def _test(result: Result, with_said: bool) -> str:
     title = escape(result.title or result.test)
     verdict = f'<span class="v {_css(result.verdict)}">{result.verdict.value}</span>'
     test = f'<code class="mute">{escape(result.test)}</code>'
@@ -127,7 +129,7 @@ def _test(result: Result) -> str:
         lines.append(f"<br>{escape(result.reason)}")
     if result.replay:
         lines.append(f"<br>replay: <code>{escape(result.replay)}</code>")
-    if result.evidence:
+    if result.evidence and with_said:
         lines.append(
             f"<details><summary>what was said</summary><pre>{_evidence(result)}</pre></details>"
         )

@@ -8,11 +8,11 @@ from typing import Final
 
 from tlsconform.features import REQUEST
 from tlsconform.mutate import Edit, append, length_fields, truncate, wrong_length
-from tlsconform.outcome import NonConformance, NotApplicable
+from tlsconform.outcome import Deviation, NonConformance, NotApplicable
 from tlsconform.peer import OfferedPsk, ScriptedClient
 from tlsconform.plugin import Connect
 from tlsconform.suite.helpers import PATIENCE, fetch_ticket
-from tpmtls.codepoints import AlertDescription
+from tpmtls.codepoints import AlertDescription, ContentType
 from tpmtls.wire.messages import HandshakeMessage
 
 A = AlertDescription
@@ -35,6 +35,18 @@ def be_patient(client: ScriptedClient) -> None:
     """Wait longer than usual from now on."""
     client.timeout *= PATIENCE
     client.wire.timeout *= PATIENCE
+
+
+def complete_without_psk(client: ScriptedClient) -> None:
+    """Go on after a ClientHello with PSKs of which none will do.
+
+    Raises Deviation where the server aborts: §4.3.11 recommends a handshake without PSK.
+    """
+    record = client.next_record()
+    if record is None or record.content_type is ContentType.alert:
+        raise Deviation("a handshake without PSK", "an abort")
+    client.return_record(record)
+    client.complete()
 
 
 def take_ticket(client: ScriptedClient) -> OfferedPsk:

@@ -10,7 +10,7 @@ from tlsconform.outcome import NotApplicable
 from tlsconform.peer import ScriptedClient
 from tlsconform.plugin import Connect
 from tlsconform.suite.helpers import check, fetch_ticket, no_doubles, server_lives
-from tlsconform.suite.server.helpers import resume, take_ticket
+from tlsconform.suite.server.helpers import complete_without_psk, resume, take_ticket
 from tpmtls.algorithms import SUITES
 from tpmtls.codepoints import CipherSuite, PskKeyExchangeMode
 from tpmtls.wire.extensions import MaxEarlyData, UnknownExtension
@@ -117,7 +117,7 @@ def test_other_hash(connect: Connect, features: ServerFeatures) -> None:
     if not names:
         raise NotApplicable("the server has suites with one hash alone")
     client = connect().hello(psks=(ticket,), suites=[CipherSuite[name] for name in names])
-    client.complete()
+    complete_without_psk(client)
     check(client.selected_psk is None, "a full handshake", "the PSK of another hash")
 
 
