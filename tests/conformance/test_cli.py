@@ -70,12 +70,12 @@ def test_a_server_that_conforms(ours: str, tmp_path: Path) -> None:
         "--junitxml", str(files["xml"]),
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "1 conforms" in ended.stdout
+    assert "requirements 1 conforms" in " ".join(ended.stdout.split())
     report = json.loads(files["json"].read_text())
-    assert [test["verdict"] for test in report["tests"]] == ["conforms"]
+    assert {test["verdict"] for test in report["tests"]} == {"conforms"}
     assert report["targets"][0]["features"]["responds"] is True
     suites = ElementTree.parse(files["xml"]).getroot().iter("testsuite")
-    assert [suite.get("tests") for suite in suites] == ["1"]
+    assert [suite.get("tests") for suite in suites] == [str(len(report["tests"]))]
     again = tlsconform("report", str(files["json"]))
     assert again.returncode == 0
     assert "1 conforms" in again.stdout
@@ -144,4 +144,5 @@ def test_a_client_of_ours(tmp_path: Path) -> None:
         str(report),
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert [test["verdict"] for test in json.loads(report.read_text())["tests"]] == ["conforms"]
+    tests = json.loads(report.read_text())["tests"]
+    assert {test["verdict"] for test in tests} == {"conforms"}
