@@ -28,6 +28,8 @@ from tpmtls.backends.software import SoftwareBackend
 from tpmtls.backends.software_signer import SoftwareSigner
 from tpmtls.backends.tpm import keys
 from tpmtls.backends.tpm.backend import LEVELS, TpmBackend
+from tpmtls.backends.tpm.chained import CHAINED, ChainedBackend
+from tpmtls.backends.tpm.chained_provisioning import provision_opened
 from tpmtls.backends.tpm.device import Statistics
 from tpmtls.backends.tpm.opening import Tpm, open_tpm
 from tpmtls.backends.tpm.signing import TpmSigner
@@ -35,7 +37,13 @@ from tpmtls.certificates import issuing
 from tpmtls.connection import Connection
 
 GROUPS = (tpmtls.NamedGroup.secp256r1,)
-LEVEL_SETS: tuple[tuple[str, ...], ...] = ((), *((level,) for level in LEVELS), LEVELS)
+LEVEL_SETS: tuple[tuple[str, ...], ...] = (
+    (),
+    *((level,) for level in LEVELS),
+    ("ecdhe", "hkdf", "aead"),
+    LEVELS,
+    (CHAINED,),
+)
 
 
 class Cost(NamedTuple):
@@ -106,7 +114,12 @@ def _credential(signer: TpmSigner | None) -> tpmtls.Credential:
 
 def measure(tpm: Tpm, role: str, levels: Collection[str], number: int) -> Cost:
     """The cheapest of some handshakes."""
-    backend: Backend = TpmBackend(tpm, levels) if levels else SoftwareBackend()
+    backend: Backend
+    if CHAINED in levels:
+        provision_opened(tpm)
+        backend = ChainedBackend(tpm)
+    else:
+        backend = TpmBackend(tpm, levels) if levels else SoftwareBackend()
     signer = None
     if "sign" in levels:
         key = keys.load_key(tpm, keys.create_key(tpm, "ecc-p256"))

@@ -99,9 +99,11 @@ def tpm(request: pytest.FixtureRequest) -> Iterator[Tpm]:
 def provisioned(tpm: Tpm) -> Iterator[Tpm]:
     """Either TPM, with what `--protect chained` needs for as long as the test runs."""
     with tpm.beside() as beside:
-        before = nv_and_persistent(beside)
+        before, sessions = nv_and_persistent(beside), loaded_sessions(beside)
         provision_opened(beside)
         yield tpm
+        tpm.close()
+        assert loaded_sessions(beside) == sessions
         assert remove_opened(beside) == 3
         assert nv_and_persistent(beside) == before
 

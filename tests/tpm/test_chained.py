@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,6 +266,53 @@ def test_what_the_tpm_would_make_of_it_out_of_order(local: ChainedBackend, key: 
         with chain.create(chain.sensitive(digest, 32, "x"), layout.hmac_area(Alg.SHA256)) as child:
             made.append(chain.hmac_in_clear(child, b"data", Alg.SHA256))
     assert made[0] != made[1]
+
+
+def test_threads_do_not_come_between_the_commands_of_a_step(local: ChainedBackend) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        scenarios = ["full", "key_updates", "sha384", "resumption"] * 3
+        done = [pool.submit(SCENARIOS[name], Ends(local, None)) for name in scenarios]
+        for each in done:
+            each.result()
+
+
+MISALIGNED = """
+from tpmtls.backends.tpm.chain import Chain, Digest, Message, Sensitive, SharedPoint
+from tpmtls.backends.tpm.constants import Alg
+from tpmtls.backends.tpm.objects import TpmObject
+
+def use(chain: Chain, key: TpmObject, d: Digest, m: Message, s: Sensitive, p: SharedPoint) -> None:
+    chain.hmac(key, d, Alg.SHA256, "")  # in place
+    chain.hmac(key, m, Alg.SHA256, "")  # in place
+    chain.hmac(key, s, Alg.SHA256, "")
+    chain.hmac(key, p, Alg.SHA256, "")
+    chain.sensitive(d, 32, "")  # in place
+    chain.sensitive(m, 32, "")
+    chain.sensitive(s, 32, "")
+    chain.sensitive(p, 32, "")
+    chain.create(s, b"")  # in place
+    chain.create(d, b"")
+    chain.create(m, b"")
+    chain.create(p, b"")
+    chain.message(p, 32)  # in place
+    chain.message(d, 32)
+    chain.message(m, 32)
+    chain.message(s, 32)
+    chain.hmac_in_clear(key, d, Alg.SHA256)
+"""
+
+
+def test_what_is_not_aligned_does_not_type_check(tmp_path: Path) -> None:
+    file = tmp_path / "misaligned.py"
+    file.write_text(MISALIGNED)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary"]
+    command += ["--config-file", str(root / "pyproject.toml"), str(file)]
+    checked = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    wrong = {int(line.split(":")[1]) for line in checked.stdout.splitlines()}
+    lines = MISALIGNED.splitlines()
+    uses = [n for n, line in enumerate(lines, 1) if line.startswith("    chain.")]
+    assert wrong == {n for n in uses if not lines[n - 1].endswith("# in place")}, checked.stdout
 
 
 # -- secrets ---------------------------------------------------------------------------------------

@@ -207,10 +207,11 @@ class Chain:
         handle, self._handle = self._handle, None
         if handle is None:
             return
-        with suppress(TpmUnavailable), self.tpm.device.lock:
+        device = self.tpm.device  # `tpm` may be closed already
+        with suppress(TpmUnavailable), device.lock:
             self.lock.ending()
             with suppress(TpmError):
-                self.tpm.run(commands.flush_context(handle))
+                device.execute(commands.flush_context(handle))
         self.lock.close()
 
     # -- with HMAC keys ----------------------------------------------------------------------------
@@ -277,8 +278,7 @@ class Chain:
 
     def plain(self, command: Command[Any]) -> Any:
         """A command with nothing encrypted, such as TPM2_EncryptDecrypt2."""
-        with self.tpm.device.lock:
-            return self._run(command, 0)
+        return self._run(command, 0)
 
     def read_store(self) -> bytes:
         """What the store begins with, which is no secret: marker, generation, Name."""
@@ -318,10 +318,12 @@ class Chain:
         return self._uses[flags]
 
     def _run(self, command: Command[Any], flags: int) -> Any:
-        return self.tpm.run(command, self._use(flags))
+        with self.tpm.device.lock:  # counted, and sent
+            return self.tpm.run(command, self._use(flags))
 
     def _load(self, command: Creation, flags: int) -> TpmObject:
-        return self.tpm.load(command, self._use(flags))
+        with self.tpm.device.lock:
+            return self.tpm.load(command, self._use(flags))
 
     def _write(self, octets: bytes, offset: int, flags: int) -> None:
         """TPM2_NV_Write (§31.7) into the slots."""

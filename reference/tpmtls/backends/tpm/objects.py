@@ -26,6 +26,8 @@ from tpmtls.violations import TpmBusy, TpmError, TpmUnavailable
 T = TypeVar("T")
 _AWAY: Final = 0
 _GONE: Final = -1
+_PERSISTENT: Final = 0x81
+"""The first octet of handles of keys that stay in the TPM: one takes a slot while it is used."""
 _ATTEMPTS: Final = 10
 """How often we ask again for a slot that is not ours to free: for about a second."""
 
@@ -161,7 +163,8 @@ class ObjectTable:
     def _create(
         self, command: Creation, authorization: Authorization | None, pinned: tuple[Entity, ...]
     ) -> tuple[int, Created]:
-        while len(self._loaded) >= self.slots and self._evict(pinned):
+        borrowed = sum(entity.handle >> 24 == _PERSISTENT for entity in pinned)
+        while len(self._loaded) + borrowed >= self.slots and self._evict(pinned):
             pass
         try:
             return self._device.create(command, authorization)
