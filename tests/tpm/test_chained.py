@@ -20,12 +20,13 @@ from tests.unit.replaying import BlackBox, replayed
 from tpmtls import open_backend
 from tpmtls.algorithms import SHA256, SHA384, HashAlgorithm
 from tpmtls.backends.base import KeyShare, Secret
-from tpmtls.backends.software import CURVES, SoftwareBackend
+from tpmtls.backends.software import CURVES, SoftwareBackend, SoftwareSecret
 from tpmtls.backends.tpm import chained_layout as layout
 from tpmtls.backends.tpm import commands, public
 from tpmtls.backends.tpm.agreement import TPM_CURVES
 from tpmtls.backends.tpm.chain import ChainOrderError
-from tpmtls.backends.tpm.chained import CLAIM, ChainedBackend, ChainedKeyShare, ChainedShared
+from tpmtls.backends.tpm.chained import CLAIM, ChainedBackend
+from tpmtls.backends.tpm.chained_secrets import ChainedKeyShare, ChainedShared
 from tpmtls.backends.tpm.constants import Alg
 from tpmtls.backends.tpm.opening import Tpm, open_tpm
 from tpmtls.backends.tpm.public import Point
@@ -169,8 +170,6 @@ class RecordedChained(ChainedBackend, BlackBox):
         if isinstance(ikm, ChainedShared):
             with ikm.take() as key:
                 x = self.tpm.run(commands.ecdh_zgen(key, ikm.peer)).x
-            from tpmtls.backends.software import SoftwareSecret
-
             ikm = SoftwareSecret("shared_secret", x, None)
         return super().extract(algorithm, salt, ikm, name)
 
@@ -278,6 +277,7 @@ def test_threads_do_not_come_between_the_commands_of_a_step(local: ChainedBacken
 
 MISALIGNED = """
 from tpmtls.backends.tpm.chain import Chain, Digest, Message, Sensitive, SharedPoint
+from tpmtls.backends.tpm.chained_secrets import ChainedKeyShare, ChainedShared
 from tpmtls.backends.tpm.constants import Alg
 from tpmtls.backends.tpm.objects import TpmObject
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -18,10 +18,13 @@ import pytest
 
 from tests.tpm.memory import PAGE, Found, Images, forms, search_memory, search_traffic
 from tests.tpm.relay import Relay
-from tests.tpm.support import client_config, server_config
+from tests.tpm.support import SCENARIOS, Ends, client_config, server_config
 from tests.tpm.swtpm import Swtpm
 from tests.tpm.test_ledger import Telling, constants
 from tests.unit.support import pki
+from tpmtls.backends.handle_model import HandleModel
+from tpmtls.backends.handle_only import HandleOnlyBackend, LocalLink
+from tpmtls.backends.handle_process import Field, Operation, frame
 from tpmtls.backends.ledger import Ledger
 from tpmtls.backends.tpm import chained_layout as layout
 from tpmtls.backends.tpm.chained_provisioning import open_chain, provision
@@ -221,6 +224,31 @@ def test_handle_only(role: str) -> None:
     agent = Agent(role, GCM, "handle-only")
     secrets = look(agent, role, GCM)
     assert names(search_memory(agent.images.pieces, secrets)) == set()
+
+
+class RecordedLink(LocalLink):
+    """All that passes to the model and back."""
+
+    def __init__(self, model: HandleModel) -> None:
+        super().__init__(model)
+        self.frames: list[bytes] = []
+
+    def request(self, operation: Operation, fields: Sequence[Field]) -> tuple[int, list[bytes]]:
+        status, made = super().request(operation, fields)
+        self.frames += (frame(operation, fields), frame(status, made))
+        return status, made
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+@pytest.mark.parametrize("scenario", ["full", "key_updates", "resumption", "sha384"])
+def test_what_passes_to_the_model(scenario: str, role: str) -> None:
+    link, peer = RecordedLink(HandleModel()), Telling()
+    backend = HandleOnlyBackend(link)
+    SCENARIOS[scenario](Ends(backend, peer) if role == "client" else Ends(peer, backend))
+    assert len(link.frames) > 50
+    secrets = {(name, octets) for name, octets in peer.secrets if octets not in constants()}
+    assert len(secrets) > 10
+    assert names(search_traffic(link.frames, secrets)) == set()
 
 
 # -- where the same search finds them --------------------------------------------------------------
