@@ -28,10 +28,6 @@ class Channel(ABC):
         """The next octets, b"" at the end; raises Silence after `timeout` seconds without any."""
 
     @abstractmethod
-    def end(self) -> None:
-        """Close our direction: the implementation sees the end of the stream."""
-
-    @abstractmethod
     def close(self) -> None:
         """Give the connection up."""
 
@@ -60,12 +56,6 @@ class TcpChannel(Channel):
         except OSError:
             self.was_reset = True
             return b""
-
-    def end(self) -> None:
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.was_reset = True
 
     def close(self) -> None:
         self._socket.close()

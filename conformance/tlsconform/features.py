@@ -10,7 +10,32 @@ REQUEST: Final = b"GET / HTTP/1.0\r\n\r\n"
 
 
 @dataclass(frozen=True)
-class ServerFeatures:
+class Features:
+    """What both roles' features have in common."""
+
+    def has(self, need: str) -> bool:
+        """Whether a need is met: a field's name, or `suites:NAME`, `groups:NAME`…
+
+        Raises LookupError for a need that no feature is called.
+        """
+        field, _, value = need.partition(":")
+        if not hasattr(self, field):
+            raise LookupError(f"no feature is called {field!r}")
+        found = getattr(self, field)
+        return value in found if value else bool(found)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """What `to_json` gave."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+@dataclass(frozen=True)
+class ServerFeatures(Features):
     """What a server does with a client that offers everything.
 
     Names are those of the IANA registries; `tickets` is how many come after a full handshake,
@@ -34,22 +59,9 @@ class ServerFeatures:
     responds: bool = False
     tls12: bool = False
 
-    def has(self, need: str) -> bool:
-        """Whether a need is met: a field's name, or `suites:NAME`, `groups:NAME`…"""
-        return _has(self, need)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """What `to_json` gave."""
-        return cls(**_tuples(data))
-
 
 @dataclass(frozen=True)
-class ClientFeatures:
+class ClientFeatures(Features):
     """What a client offers and does; names are those of the IANA registries.
 
     `shares` are the groups of its first key shares, `sends_data` says whether it sends what its
@@ -75,21 +87,6 @@ class ClientFeatures:
     compatibility: bool = False
     tls12: bool = False
 
-    def has(self, need: str) -> bool:
-        """Whether a need is met: a field's name, or `suites:NAME`, `extensions:NAME`…"""
-        return _has(self, need)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """What `to_json` gave."""
-        return cls(**_tuples(data))
-
-
-Features = ServerFeatures | ClientFeatures
 
 MEANINGS: Final = {
     "tickets": "gives no session tickets",
@@ -128,15 +125,3 @@ def in_words(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     return str(value)
-
-
-def _has(features: object, need: str) -> bool:
-    field, _, value = need.partition(":")
-    if not hasattr(features, field):
-        raise LookupError(f"no feature is called {field!r}")
-    found = getattr(features, field)
-    return value in found if value else bool(found)
-
-
-def _tuples(data: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}

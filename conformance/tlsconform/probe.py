@@ -104,9 +104,9 @@ class ServerProbe:
         return ServerFeatures(**found)
 
     @contextmanager
-    def _client(self, needs: frozenset[str] = frozenset()) -> Iterator[ScriptedClient]:
+    def _client(self) -> Iterator[ScriptedClient]:
         client = ScriptedClient(
-            self._target.connect(needs),
+            self._target.connect(),
             Journal(),
             seed="probe",
             timeout=self._timeout,

@@ -26,9 +26,6 @@ class Scripted(Channel):
             raise Silence
         return self.said[0] if self.again else self.said.pop(0)
 
-    def end(self) -> None:
-        pass
-
     def close(self) -> None:
         pass
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from random import Random
 from typing import ClassVar, TypeVar
@@ -89,8 +89,6 @@ class Peer:
         self.application_secret: Secret
         self.said_last = ""
         """The name of our last message."""
-        self.peer_closed = False
-        """Whether close_notify has come."""
         self._edits: list[Edit] = []
         self._unused: list[Edit] = []
         self._pending: list[Record] = []
@@ -146,11 +144,6 @@ class Peer:
         name = f"{type(message).__name__} in records of {size} octets"
         self.wire.send_records(ContentType.handshake, octets, name, size=size)
         return octets
-
-    def say_together(self, messages: Sequence[HandshakeMessage]) -> None:
-        """Send several messages in one record."""
-        octets = b"".join(self._edited(tree(m), self._edits).encode() for m in messages)
-        self.say_octets(octets, " + ".join(type(m).__name__ for m in messages))
 
     def send_data(self, data: bytes) -> None:
         """Send application data."""
@@ -256,8 +249,11 @@ class Peer:
                 return record.fragment
 
     def absorb(self, octets: bytes) -> None:
-        """Act on a message that comes while something else is waited for: follow key changes."""
-        message = self.decode(octets)
+        """Act on a message that comes while something else is waited for."""
+        self.go_along(self.decode(octets), octets)
+
+    def go_along(self, message: HandshakeMessage, octets: bytes) -> None:
+        """What `absorb` does with it: follow key changes."""
         if isinstance(message, KeyUpdate):
             self._follow(message)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from tlsconform.authentication import Credential
@@ -70,7 +70,6 @@ from tpmtls.wire.messages import (
     HelloRetryRequest,
     NewSessionTicket,
     ServerHello,
-    decode_message,
 )
 
 SUITES_OFFERED: Final = (
@@ -143,7 +142,6 @@ class ScriptedClient(Peer):
         self.exporter_secret: Secret
         self.tickets: list[NewSessionTicket] = []
         """Those that have come while something else was waited for."""
-        self._sent_early_keys = False
 
     # -- the ClientHello ---------------------------------------------------------------------------
 
@@ -227,7 +225,6 @@ class ScriptedClient(Peer):
         digest = self.transcript.preview(psk.hash, b"")
         secret = schedule.derive(CLIENT_EARLY_TRAFFIC_SECRET, digest)
         self.rekey_write(Epoch.EARLY, secret, psk.suite)
-        self._sent_early_keys = True
 
     def send_hello(self, hello: ClientHello) -> None:
         """Send it as `hello_tree` makes it."""
@@ -240,14 +237,7 @@ class ScriptedClient(Peer):
                 tuple(PskIdentity(psk.identity, psk.age) for psk in self.psks),
                 tuple(bytes(psk.hash.digest_size) for psk in self.psks),
             )
-            hello = ClientHello(
-                hello.legacy_version,
-                hello.random,
-                hello.legacy_session_id,
-                hello.cipher_suites,
-                hello.legacy_compression_methods,
-                Extensions((*hello.extensions, offered)),
-            )
+            hello = replace(hello, extensions=Extensions((*hello.extensions, offered)))
         late = [edit for edit in self._edits if ".binders" in edit.path]
         root = self._edited(tree(hello), [edit for edit in self._edits if edit not in late])
         if self.psks:
@@ -293,7 +283,6 @@ class ScriptedClient(Peer):
         self.transcript.replace_client_hello()
         self.transcript.add(octets)
         self.wire.rekey(None)
-        self._sent_early_keys = False
         self.wire.version = ProtocolVersion.TLS_1_2
 
     def hello_again(self, *edits: Edit) -> Self:
@@ -317,14 +306,7 @@ class ScriptedClient(Peer):
         cookie = retry.extensions.get(Cookie)
         if cookie is not None:
             bodies = Extensions((*bodies, cookie))
-        return ClientHello(
-            self.first.legacy_version,
-            self.first.random,
-            self.first.legacy_session_id,
-            self.first.cipher_suites,
-            self.first.legacy_compression_methods,
-            bodies,
-        )
+        return replace(self.first, extensions=bodies)
 
     # -- the server's flight -----------------------------------------------------------------------
 
@@ -383,7 +365,6 @@ class ScriptedClient(Peer):
         self.early_data_accepted = self.parameters.extensions.get(EarlyDataIndication) is not None
         if not self.early_data_accepted:
             self.rekey_write(Epoch.HANDSHAKE, self.client_secret)
-            self._sent_early_keys = False
         return self.parameters
 
     def read_authentication(self) -> None:
@@ -405,13 +386,16 @@ class ScriptedClient(Peer):
     def read_finished(self) -> Finished:
         """The server's Finished; its application keys are in use then."""
         finished = self.receive_finished_under(self.server_secret)
+        self._start_reading_application()
+        return finished
+
+    def _start_reading_application(self) -> None:
         self.schedule.add_nothing()
         digest = self.transcript.digest()
         self.server_secret = self.schedule.derive(SERVER_APPLICATION_TRAFFIC_SECRET, digest)
         self.application_secret = self.schedule.derive(CLIENT_APPLICATION_TRAFFIC_SECRET, digest)
         self.exporter_secret = self.schedule.derive(EXPORTER_SECRET, digest)
         self.rekey_read(Epoch.APPLICATION, self.server_secret)
-        return finished
 
     def read_flight(self) -> Self:
         """ServerHello to Finished, each verified."""
@@ -421,31 +405,18 @@ class ScriptedClient(Peer):
         self.read_finished()
         return self
 
-    def absorb(self, octets: bytes) -> None:
-        """Go along with a server that does not abort, so that what it says can be read."""
-        message = decode_message(octets) if octets[0] == ServerHello.msg_type else None
+    def go_along(self, message: HandshakeMessage, octets: bytes) -> None:
+        """Follow a server that does not abort, so that what it says can be read."""
         if isinstance(message, ServerHello) and self.answer is None:
             self.accept_server_hello(message, octets)
-            return
-        if octets[0] == NewSessionTicket.msg_type and hasattr(self, "final"):
-            ticket = self.decode(octets)
-            if isinstance(ticket, NewSessionTicket):
-                self.tickets.append(ticket)
-            return
-        if octets[0] == Finished.msg_type and not hasattr(self, "application_secret"):
-            self._absorb_finished(octets)
-            return
-        if not hasattr(self, "application_secret"):
+        elif isinstance(message, NewSessionTicket) and hasattr(self, "final"):
+            self.tickets.append(message)
+        elif hasattr(self, "application_secret"):
+            super().go_along(message, octets)
+        else:
             self.transcript.add(octets)
-        super().absorb(octets)
-
-    def _absorb_finished(self, octets: bytes) -> None:
-        self.transcript.add(octets)
-        self.schedule.add_nothing()
-        digest = self.transcript.digest()
-        self.server_secret = self.schedule.derive(SERVER_APPLICATION_TRAFFIC_SECRET, digest)
-        self.application_secret = self.schedule.derive(CLIENT_APPLICATION_TRAFFIC_SECRET, digest)
-        self.rekey_read(Epoch.APPLICATION, self.server_secret)
+            if isinstance(message, Finished):
+                self._start_reading_application()
 
     # -- our flight --------------------------------------------------------------------------------
 
@@ -453,7 +424,6 @@ class ScriptedClient(Peer):
         """EndOfEarlyData, then the keys of the handshake."""
         self.say(EndOfEarlyData(), *edits)
         self.rekey_write(Epoch.HANDSHAKE, self.client_secret)
-        self._sent_early_keys = False
         return self
 
     def authenticate(self, *edits: Edit) -> Self:
@@ -538,7 +508,3 @@ class ScriptedClient(Peer):
         """A CertificateRequest after the handshake; the answer starts from its transcript."""
         self.transcript = self.final.fork()
         return self.receive(CertificateRequest)
-
-    def receive_message(self) -> HandshakeMessage:
-        """The next message after the handshake, whatever it is."""
-        return self.next_message()[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -72,10 +72,6 @@ class Report:
         verdict = worst(verdict for verdict, _, _ in seen)
         reasons = dict.fromkeys(reason for found, reason, _ in seen if found is verdict and reason)
         return Row(entry, role, verdict, "; ".join(list(reasons)[:3]), tests)
-
-    def test_counts(self) -> Counter[Verdict]:
-        """Tests by verdict."""
-        return Counter(result.verdict for result in self.results)
 
     def unexpected(self) -> list[Result]:
         """What fails the run: violations, and at level `should` deviations, not expected to."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,11 +13,10 @@ from tlsconform.outcome import NonConformance, NotApplicable, TargetUnavailable
 from tlsconform.peer import OfferedPsk, ScriptedClient, ScriptedServer
 from tlsconform.peer.base import Peer
 from tlsconform.peer.wire import parse_alert
+from tlsconform.plugin import Connect, Serve
 from tlsconform.targets import ClientTarget
 from tpmtls.codepoints import CipherSuite, ContentType, ExtensionType, HandshakeType
 from tpmtls.wire.extensions import Cookie, ExtensionBody, KeyShareHelloRetryRequest
-
-Connect = Callable[..., ScriptedClient]
 
 MESSAGE: Final = b"hello\n"
 COOKIE: Final = Cookie(b"tlsconform")
@@ -58,7 +57,7 @@ def expect_closed(peer: Peer) -> None:
 
 
 def give_ticket(
-    serve: Callable[..., ScriptedServer],
+    serve: Serve,
     target: ClientTarget,
     *edits: Edit,
     suite: CipherSuite | None = None,
@@ -75,9 +74,7 @@ def give_ticket(
     return ticket
 
 
-def resume(
-    serve: Callable[..., ScriptedServer], target: ClientTarget
-) -> tuple[ScriptedServer, bytes]:
+def resume(serve: Serve, target: ClientTarget) -> tuple[ScriptedServer, bytes]:
     """Give the client a ticket and run it again: the peer that has read its offer, and the PSK."""
     name, psk = give_ticket(serve, target)
     server = serve(resume=True).accept()
@@ -150,24 +147,12 @@ def fetch_ticket(connect: Connect, **offer: Any) -> OfferedPsk:
     client.hello(**offer).complete()
     client.send_data(REQUEST)
     try:
-        ticket = _next_ticket(client)
-    except (Silence, NonConformance):
+        client.wait_for_ticket()
+    except NonConformance:
         raise TargetUnavailable("the server gives tickets unreliably") from None
+    ticket = client.read_ticket()
     client.close()
     return ticket
-
-
-def _next_ticket(client: ScriptedClient) -> OfferedPsk:
-    """Its next ticket, whatever application data comes before."""
-    while not client.tickets:
-        record = client.next_record()
-        if record is None or record.content_type is ContentType.alert:
-            raise NonConformance("NewSessionTicket", "the end")
-        if record.content_type is ContentType.handshake:
-            client.assembler.add(record.fragment)
-            while (octets := client.assembler.next_message()) is not None:
-                client.absorb(octets)
-    return client.read_ticket()
 
 
 @dataclass(frozen=True)

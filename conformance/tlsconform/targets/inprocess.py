@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from tlsconform.authentication import Credential as OurCredential
@@ -11,7 +10,7 @@ from tlsconform.pki import Authority
 from tlsconform.targets.base import ClientTarget, ServerTarget
 from tpmtls import open_backend
 from tpmtls.backends.base import Backend
-from tpmtls.codepoints import CipherSuite, PskKeyExchangeMode
+from tpmtls.codepoints import PskKeyExchangeMode
 from tpmtls.config import (
     DEFAULT_SUITES,
     ClientConfig,
@@ -28,8 +27,6 @@ Connection = ClientConnection | ServerConnection
 KINDS: Final = ("p256", "rsa", "ed25519")
 ALPN: Final = ("http/1.1", "h2")
 MAX_EARLY_DATA: Final = 4096
-WITHHELD: Final = CipherSuite.TLS_AES_128_CCM_8_SHA256
-"""What our client supports and does not offer, so that a server can select it unasked."""
 BOTH_MODES: Final = (PskKeyExchangeMode.psk_dhe_ke, PskKeyExchangeMode.psk_ke)
 
 
@@ -65,13 +62,6 @@ class InProcessChannel(Channel):
             return b""
         raise Silence
 
-    def end(self) -> None:
-        if not self._dead and not self.connection.peer_closed:
-            try:
-                self.connection.receive_data(b"")
-            except TlsError:
-                self._dead = True
-
     def close(self) -> None:
         if not self.connection.closed:
             self.connection.close()
@@ -93,11 +83,9 @@ class InProcessServer(ServerTarget):
         authority: Authority,
         backend: str = "software",
         psk: tuple[bytes, bytes] | None = None,
-        connection: Callable[..., ServerConnection] = ServerConnection,
     ) -> None:
         self.name = f"tpmtls server ({backend})"
         self._backend = open_backend(backend)
-        self._connection = connection
         self._base = ServerConfig(
             credentials=_credentials(authority, "server", self._backend),
             psks=() if psk is None else (ExternalPsk(*psk),),
@@ -118,7 +106,7 @@ class InProcessServer(ServerTarget):
             config = self._asking.replace(require_client_certificate=True)
         if "post_handshake_auth" in needs:
             config = self._base.replace(client_trust=self._asking.client_trust)
-        return InProcessChannel(self._connection(config, self._backend), echo=True)
+        return InProcessChannel(ServerConnection(config, self._backend), echo=True)
 
     def request_client_certificate(self, channel: Channel) -> bool:
         if not isinstance(channel, InProcessChannel):
@@ -146,17 +134,16 @@ class InProcessClient(ClientTarget):
         authority: Authority,
         backend: str = "software",
         psk: tuple[bytes, bytes] | None = None,
-        connection: Callable[..., ClientConnection] = ClientConnection,
     ) -> None:
         self.name = f"tpmtls client ({backend})"
         self._backend = open_backend(backend)
-        self._connection = connection
         self._psk = psk
         self._config = ClientConfig(
             trust=authority.pem,
             server_name="localhost",
             credentials=_credentials(authority, "client", self._backend),
             alpn=ALPN,
+            # without TLS_AES_128_CCM_8_SHA256, so that a server can select it unasked
             suites=tuple(s for s in DEFAULT_SUITES if s in self._backend.suites),
             groups=tuple(self._backend.groups),
             record_size_limit=2**14 + 1,
@@ -182,9 +169,9 @@ class InProcessClient(ClientTarget):
         if "external_psk" in needs and self._psk is not None:
             config = config.replace(psks=(ExternalPsk(*self._psk),))
         try:
-            connection = self._connection(config, self._backend, early_data=early_data)
+            connection = ClientConnection(config, self._backend, early_data=early_data)
         except ConfigurationError:
-            connection = self._connection(config, self._backend)
+            connection = ClientConnection(config, self._backend)
         if early_data and connection.early_data_limit:
             connection.send_early_data(b"early data\n")
         self._channel = InProcessChannel(connection, echo=False)

@@ -126,11 +126,6 @@ class CommandClient(ClientTarget):
         self._programs: list[Program] = []
         self._printed: list[str] = []
 
-    @property
-    def can_resume(self) -> bool:
-        """Whether there is a command to resume with."""
-        return self.resume_command is not None or "{session}" in self.command
-
     def start(
         self,
         *,

@@ -9,7 +9,8 @@ from tlsconform.marks import req
 from tlsconform.mutate import set_field
 from tlsconform.outcome import NonConformance
 from tlsconform.peer import ScriptedClient
-from tlsconform.suite.helpers import Connect, check, server_lives
+from tlsconform.plugin import Connect
+from tlsconform.suite.helpers import check, server_lives
 from tpmtls.codepoints import AlertDescription, NamedGroup
 from tpmtls.wire.extensions import Extensions, KeyShareServerHello
 from tpmtls.wire.messages import (

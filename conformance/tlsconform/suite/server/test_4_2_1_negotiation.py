@@ -8,7 +8,8 @@ from tlsconform.features import ServerFeatures
 from tlsconform.marks import needs, req
 from tlsconform.mutate import set_field
 from tlsconform.peer import ScriptedClient
-from tlsconform.suite.helpers import Connect, check, fetch_ticket, server_lives
+from tlsconform.plugin import Connect
+from tlsconform.suite.helpers import check, fetch_ticket, server_lives
 from tpmtls.codepoints import AlertDescription, CipherSuite, NamedGroup, PskKeyExchangeMode
 from tpmtls.wire.extensions import KeyShareHelloRetryRequest, KeyShareServerHello
 

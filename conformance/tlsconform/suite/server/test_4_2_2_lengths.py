@@ -9,7 +9,8 @@ import pytest
 from tlsconform.marks import needs, req
 from tlsconform.mutate import append, wrong_length
 from tlsconform.peer import OfferedPsk, ScriptedClient
-from tlsconform.suite.helpers import Connect, fetch_ticket
+from tlsconform.plugin import Connect
+from tlsconform.suite.helpers import fetch_ticket
 from tpmtls.codepoints import AlertDescription
 
 HELLO: Final = "client_hello"

@@ -11,8 +11,9 @@ from tlsconform.marks import needs, req
 from tlsconform.mutate import drop, set_field
 from tlsconform.outcome import NonConformance, NotApplicable
 from tlsconform.peer import ScriptedClient
+from tlsconform.plugin import Connect
 from tlsconform.probe import TLS12_SUITES
-from tlsconform.suite.helpers import Connect, check, fetch_ticket, read_legacy_answer
+from tlsconform.suite.helpers import check, fetch_ticket, read_legacy_answer
 from tpmtls.codepoints import CipherSuite, ExtensionType, ProtocolVersion
 from tpmtls.wire.extensions import SelectedVersion
 from tpmtls.wire.messages import ServerHello

@@ -12,7 +12,8 @@ from tlsconform.features import REQUEST, ServerFeatures
 from tlsconform.marks import needs, req
 from tlsconform.outcome import NonConformance, NotApplicable
 from tlsconform.peer import OfferedPsk, ScriptedClient
-from tlsconform.suite.helpers import Connect, check, fetch_ticket, server_lives
+from tlsconform.plugin import Connect
+from tlsconform.suite.helpers import check, fetch_ticket, server_lives
 from tpmtls.algorithms import SUITES
 from tpmtls.codepoints import AlertDescription, CipherSuite, ContentType
 from tpmtls.record import MAX_PLAINTEXT, Epoch

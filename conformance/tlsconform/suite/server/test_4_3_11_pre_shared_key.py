@@ -13,8 +13,9 @@ from tlsconform.marks import needs, req
 from tlsconform.mutate import drop, find, flip, insert, move, offset, set_field
 from tlsconform.outcome import NotApplicable
 from tlsconform.peer import OfferedPsk, ScriptedClient
+from tlsconform.plugin import Connect
 from tlsconform.session import session_of
-from tlsconform.suite.helpers import Connect, check, fetch_ticket, read_legacy_answer, server_lives
+from tlsconform.suite.helpers import check, fetch_ticket, read_legacy_answer, server_lives
 from tlsconform.suite.server.helpers import complete_without_psk
 from tpmtls.algorithms import SHA256, SUITES
 from tpmtls.codepoints import AlertDescription, CipherSuite, ExtensionType

@@ -12,8 +12,9 @@ from tlsconform.mutate import drop, set_field
 from tlsconform.outcome import NonConformance
 from tlsconform.peer import ScriptedClient
 from tlsconform.peer.client import SUITES_OFFERED
+from tlsconform.plugin import Connect
 from tlsconform.probe import TLS12_SUITES
-from tlsconform.suite.helpers import Connect, LegacyAnswer, check, read_legacy_answer, server_lives
+from tlsconform.suite.helpers import LegacyAnswer, check, read_legacy_answer, server_lives
 from tpmtls.codepoints import AlertDescription, CipherSuite, ExtensionType, ProtocolVersion
 from tpmtls.wire.extensions import SelectedVersion
 

@@ -18,8 +18,9 @@ from tlsconform.outcome import NonConformance, NotApplicable
 from tlsconform.peer import ScriptedClient
 from tlsconform.peer.client import SCHEMES_OFFERED
 from tlsconform.pki import Authority
+from tlsconform.plugin import Connect
 from tlsconform.session import session_of
-from tlsconform.suite.helpers import Connect, check, server_lives
+from tlsconform.suite.helpers import check, server_lives
 from tpmtls.algorithms import SCHEMES
 from tpmtls.codepoints import AlertDescription, SignatureScheme
 from tpmtls.wire.extensions import (

@@ -13,8 +13,9 @@ from tlsconform.features import REQUEST, ServerFeatures
 from tlsconform.marks import needs, req
 from tlsconform.outcome import NotApplicable
 from tlsconform.peer import ScriptedClient
+from tlsconform.plugin import Connect
 from tlsconform.session import session_of
-from tlsconform.suite.helpers import Connect, check, no_doubles, server_lives
+from tlsconform.suite.helpers import check, no_doubles, server_lives
 from tpmtls.codepoints import ContentType, NamedGroup
 from tpmtls.wire.extensions import (
     CertificateAuthorities,

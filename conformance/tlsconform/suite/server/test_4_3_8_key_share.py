@@ -11,7 +11,8 @@ from tlsconform.marks import needs, req
 from tlsconform.mutate import Edit, set_field
 from tlsconform.outcome import NonConformance, NotApplicable
 from tlsconform.peer import ScriptedClient
-from tlsconform.suite.helpers import Connect, check, no_doubles, server_lives
+from tlsconform.plugin import Connect
+from tlsconform.suite.helpers import check, no_doubles, server_lives
 from tpmtls.algorithms import GROUPS
 from tpmtls.codepoints import AlertDescription, ContentType, NamedGroup
 from tpmtls.wire.extensions import KeyShareServerHello

@@ -11,7 +11,8 @@ from tlsconform.features import REQUEST, ServerFeatures
 from tlsconform.marks import needs, req
 from tlsconform.mutate import drop
 from tlsconform.peer import OfferedPsk
-from tlsconform.suite.helpers import Connect, check, fetch_ticket, read_legacy_answer, server_lives
+from tlsconform.plugin import Connect
+from tlsconform.suite.helpers import check, fetch_ticket, read_legacy_answer, server_lives
 from tpmtls.codepoints import ContentType, ExtensionType, PskKeyExchangeMode
 
 UNKNOWN: Final = (PskKeyExchangeMode(0x0B), PskKeyExchangeMode(0xFE))

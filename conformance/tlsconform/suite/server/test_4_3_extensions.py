@@ -12,7 +12,8 @@ from tlsconform.mutate import append, drop, duplicate, insert, move
 from tlsconform.outcome import NonConformance
 from tlsconform.peer import ScriptedClient
 from tlsconform.peer.client import SCHEMES_OFFERED
-from tlsconform.suite.helpers import Connect, check, fetch_ticket, no_doubles, server_lives
+from tlsconform.plugin import Connect
+from tlsconform.suite.helpers import check, fetch_ticket, no_doubles, server_lives
 from tpmtls.codepoints import AlertDescription, ExtensionType
 from tpmtls.wire.extensions import (
     Cookie,
