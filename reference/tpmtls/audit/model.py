@@ -59,6 +59,19 @@ class SecretSeen:
     `connection` is 1 for the full handshake, 2 for the resumed one, 0 for what is there before
     (external PSK, the key of the certificate). `parent` is the name of the secret that it was
     expanded from where the name alone would not tell: the `write_key` of which traffic secret.
+
+    Names are the ledger's, and beside them `signing_key` (0) and `ephemeral_key`. These need care:
+
+        0/PSK                            an external PSK
+        0/finished_key  0/derived        the two keys that it was provisioned as
+        0/authValue                      what a chain's ciphertexts are encrypted under
+        1/PSK                            the PSK of a ticket that connection 1 brought: also while
+                                         it is stored, and when connection 2 unwraps it
+        2/early_secret                   its Early Secret: also when connection 1 has it made and
+                                         wrapped, since a TPM stores that in the PSK's place
+        1/early_secret/derived           and so on: which of the two
+        2/binder_key/finished_key        and so on: whose
+        1/server_application_traffic_secret_0/ghash_key
     """
 
     connection: int
