@@ -18,7 +18,7 @@ from tpmtls import __version__
 from tpmtls.cli.exits import INTERRUPTED, PROTOCOL, SUCCESS, USAGE, CommandError, explain, say
 from tpmtls.violations import ConfigurationError, TlsError
 
-COMMANDS: Final = ("connect", "serve", "key", "audit")
+COMMANDS: Final = ("connect", "serve", "key", "audit", "bench")
 
 _DESCRIPTION: Final = "TLS 1.3 (RFC 9846) for the command line."
 _EPILOG: Final = """\

@@ -1,0 +1,81 @@
+"""A run: the tables that are asked for, one after the other."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Final
+
+from tlsbench.measure import FULL, QUICK, SMOKE, Effort, Missing, Progress
+from tlsbench.results import Report, Table
+from tlsbench.stacks import STACKS
+
+TABLES: Final = ("handshakes", "records", "startup")
+_EFFORTS: Final = {FULL: "full", QUICK: "quick", SMOKE: "smoke"}
+_PROGRAMS: Final = {"openssl": ("openssl", "version"), "swtpm": ("swtpm", "--version")}
+
+
+def run(names: Sequence[str], effort: Effort, progress: Progress) -> Report:
+    """Measure these tables, in their own order."""
+    tables = [table(name, effort, progress) for name in TABLES if name in names]
+    progress.done()
+    return Report(machine(), versions(), _EFFORTS.get(effort, "other"), tables)
+
+
+def table(name: str, effort: Effort, progress: Progress) -> Table:
+    """Measure one."""
+    measured: Table = import_module(f"tlsbench.tables.{name}").measure(effort, progress)
+    return measured
+
+
+def machine() -> dict[str, str]:
+    """What kind of machine this is; nothing that tells which one."""
+    return {
+        "processor": _processor(),
+        "processors": str(os.cpu_count()),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "system": _system(),
+        "load": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of the stacks, of what they stand on; what is missing is left out."""
+    found = {"Python": platform.python_version()}
+    for stack in STACKS:
+        try:
+            found[stack.name] = stack.version()
+        except Missing:
+            continue
+    for package in ("cryptography", "tpm2-pytss"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    for name, command in _PROGRAMS.items():
+        if shutil.which(command[0]):
+            answer = subprocess.run(command, capture_output=True, text=True, check=False)
+            found[name] = " ".join(answer.stdout.split("\n", maxsplit=1)[0].split()[:4]).rstrip(",")
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def _system() -> str:
+    try:
+        name = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        name = platform.system()
+    return f"{name}, {platform.machine()}"

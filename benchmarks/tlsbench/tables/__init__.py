@@ -1,0 +1,1 @@
+"""A module for each table: `measure(effort, progress)` gives it."""
