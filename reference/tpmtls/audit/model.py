@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tpmtls.backends.base import Place
 from tpmtls.backends.ledger import Boundary, Direction, Visibility
-
-Place = Literal["host", "tpm", "model"]
-"""Where a secret is in clear for as long as it lives: memory of this process, an object of the
-TPM, or the handle-only model. A ledger's crossings say what passed through elsewhere."""
 
 Goal = Literal[
     "read recorded traffic",

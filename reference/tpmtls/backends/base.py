@@ -8,12 +8,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from tpmtls.algorithms import HashAlgorithm, SuiteParameters
 from tpmtls.backends.ledger import Ledger
 from tpmtls.codepoints import CipherSuite, NamedGroup, SignatureScheme
 from tpmtls.violations import ConfigurationError
+
+Place = Literal["host", "tpm", "model"]
+"""Where a secret is in clear for as long as it is kept: in memory of this process, as an object of
+the TPM, or in the handle-only model."""
+
+
+class Kept(NamedTuple):
+    """A secret, by its RFC name, and where it is.
+
+    What holds secrets says in `kept` which, as of now: what a memory image taken at this moment
+    may show is `host`. It says nothing of what passes while an operation runs, which is the
+    ledger's business, nor of copies that Python left elsewhere. Who declares nothing has all of it
+    on the host.
+    """
+
+    name: str
+    place: Place
 
 
 class Secret:
@@ -28,6 +45,11 @@ class Secret:
         self.name = name
         self.length = length
         self.hash = hash
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """The secret, or what is kept in its stead; nothing once it was destroyed or used up."""
+        return (Kept(self.name, "host"),)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}, {self.length} octets>"
@@ -47,6 +69,11 @@ class KeyShare(ABC):
     public: bytes
     """KeyShareEntry.key_exchange, to be sent."""
 
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """The private key, until it is given up."""
+        return (Kept("ephemeral_key", "host"),)
+
     @abstractmethod
     def agree(self, peer_share: bytes) -> Secret:
         """The shared secret with the server's `key_exchange`, whose length the caller checked.
@@ -64,6 +91,11 @@ class Aead(ABC):
     The nonce is formed inside, from the IV and the record sequence number.
     """
 
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """`write_key`, `write_iv`, and what else is kept of them, until it is closed."""
+        return (Kept("write_key", "host"), Kept("write_iv", "host"))
+
     @abstractmethod
     def seal(self, sequence: int, additional_data: bytes, plaintext: bytes) -> bytes:
         """Ciphertext and tag for record number `sequence`."""
@@ -80,6 +112,11 @@ class Signer(ABC):
     """A signing key: which schemes it can be used with, best first, and its use."""
 
     schemes: Sequence[SignatureScheme]
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """The private key."""
+        return (Kept("signing_key", "host"),)
 
     @abstractmethod
     def sign(self, scheme: SignatureScheme, data: bytes) -> bytes:
@@ -103,6 +140,11 @@ class Backend(ABC):
     """Cipher suites whose hash and AEAD it has."""
     reveals_secrets: bool = True
     """Whether `reveal` gives every secret, as a key log needs it, or exported values only."""
+
+    @property
+    def stored(self) -> Kept:
+        """What a blob of `wrap` is of a PSK, and who can read it: `host` stands for everyone."""
+        return Kept("PSK", "host")
 
     # -- key exchange: RFC 9846 §4.3.8, §7.4 ----------------------------------------------------
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 from weakref import finalize
 
 from tpmtls.algorithms import GROUPS, SUITES, HashAlgorithm, SuiteParameters
-from tpmtls.backends.base import Aead, Backend, KeyShare, PskReference, Secret, Signer
+from tpmtls.backends.base import Aead, Backend, Kept, KeyShare, PskReference, Secret, Signer
 from tpmtls.backends.handle_model import NO_HANDLE, HandleModel
 from tpmtls.backends.handle_process import (
     Field,
@@ -60,6 +60,10 @@ class HandleSecret(Secret):
         super().__init__(name, length, algorithm)
         self.handle = handle
         self.owner = owner
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return () if self.handle == NO_HANDLE else (Kept(self.name, "model"),)
 
 
 # -- how to reach the model ------------------------------------------------------------------------
@@ -169,6 +173,10 @@ class HandleOnlyBackend(Backend):
     def __init__(self, link: Link | None = None, *, storage_file: str | None = None) -> None:
         self.ledger = Ledger()
         self._link = ProcessLink(storage_file) if link is None else link
+
+    @property
+    def stored(self) -> Kept:
+        return Kept("PSK", "model")
 
     @property
     def live(self) -> int:
@@ -308,6 +316,10 @@ class HandleKeyShare(KeyShare):
         self._backend = backend
         self._handle = handle
 
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return (Kept("ephemeral_key", "model"),)
+
     def agree(self, peer_share: bytes) -> Secret:
         return self._backend.agreed(self.group, self._handle, peer_share)
 
@@ -321,6 +333,10 @@ class HandleAead(Aead):
     def __init__(self, backend: HandleOnlyBackend, handle: int) -> None:
         self._backend = backend
         self._handle = handle
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return (Kept("write_key", "model"), Kept("write_iv", "model"))
 
     def seal(self, sequence: int, additional_data: bytes, plaintext: bytes) -> bytes:
         request = self._handle, sequence, additional_data, plaintext

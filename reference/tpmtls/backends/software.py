@@ -20,6 +20,7 @@ from tpmtls.algorithms import GROUPS, SUITES, HashAlgorithm, SuiteParameters
 from tpmtls.backends.base import (
     Aead,
     Backend,
+    Kept,
     KeyShare,
     PskReference,
     Secret,
@@ -53,6 +54,10 @@ class SoftwareSecret(Secret):
     def __init__(self, name: str, octets: bytes, algorithm: HashAlgorithm | None) -> None:
         super().__init__(name, len(octets), algorithm)
         self.octets = bytearray(octets)
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return (Kept(self.name, "host"),) if self.octets else ()
 
 
 # -- key exchange ----------------------------------------------------------------------------------

@@ -10,13 +10,13 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tpmtls.backends.base import KeyShare, Secret
+from tpmtls.backends.base import Kept, KeyShare, Secret
 from tpmtls.backends.ledger import Crossing, Ledger
 from tpmtls.backends.software import CURVES, SoftwareSecret
 from tpmtls.backends.tpm import commands
 from tpmtls.backends.tpm.capabilities import Capabilities
 from tpmtls.backends.tpm.constants import CommandCode, Curve
-from tpmtls.backends.tpm.objects import TpmObject
+from tpmtls.backends.tpm.objects import TpmObject, kept_by
 from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.public import Point, parse_public
 from tpmtls.codepoints import NamedGroup
@@ -45,6 +45,10 @@ class TpmKeyShare(KeyShare):
         self.public = parse_public(key.public).point.uncompressed(TPM_CURVES[group].size)
         self._agreement = agreement
         self._key = key
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return kept_by(self._key, "ephemeral_key")
 
     def agree(self, peer_share: bytes) -> Secret:
         try:

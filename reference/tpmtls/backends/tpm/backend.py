@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final, Literal, get_args
 
 from tpmtls.algorithms import SUITES, HashAlgorithm, SuiteParameters
-from tpmtls.backends.base import Aead, Backend, KeyShare, PskReference, Secret, Signer
+from tpmtls.backends.base import Aead, Backend, Kept, KeyShare, PskReference, Secret, Signer
 from tpmtls.backends.ledger import Crossing
 from tpmtls.backends.references import open_key
 from tpmtls.backends.software import SoftwareBackend, SoftwareSecret
@@ -86,6 +86,10 @@ class TpmBackend(Backend):
         self.suites = tuple(
             suite for suite in self._host.suites if _can_do(SUITES[suite], self.protect, tpm)
         )
+
+    @property
+    def stored(self) -> Kept:
+        return Kept("early_secret" if "hkdf" in self.protect else "PSK", "tpm")
 
     # -- key exchange ------------------------------------------------------------------------------
 

@@ -64,6 +64,8 @@ from tpmtls.violations import BackendError, TpmError, TpmUnavailable
 _CONTINUE, _DECRYPT, _ENCRYPT = 0x01, 0x20, 0x40  # TPMA_SESSION (Part 2 §8.4)
 _NONCE: Final = 16
 _AUTH_VALUE: Final = "authValue"
+NO_SECRET: Final = ""
+"""The name of what is encrypted although everyone knows it, or there is nothing in it."""
 
 
 class ChainOrderError(BackendError):
@@ -247,10 +249,10 @@ class Chain:
         octets = self._read(self._slots, head + size, start, _ENCRYPT)
         return self._sensitive(name, octets)
 
-    def sensitive_of_nothing(self, name: str) -> Sensitive:
+    def sensitive_of_nothing(self) -> Sensitive:
         """For a key that the TPM is to draw."""
         octets = self._read(self._store, layout.AUTH + 4, layout.STORE_A, _ENCRYPT)
-        return self._sensitive(name, octets)
+        return self._sensitive(NO_SECRET, octets)
 
     def _sensitive(self, name: str, octets: bytes) -> Sensitive:
         self._record(_AUTH_VALUE, "out", CC.NV_Read)
@@ -309,7 +311,8 @@ class Chain:
         return name, octets, self._position
 
     def _record(self, name: str, direction: Any, code: CC) -> None:
-        self.ledger.record(Crossing(name, "tpm", direction, command_name(code), "encrypted"))
+        if name != NO_SECRET:
+            self.ledger.record(Crossing(name, "tpm", direction, command_name(code), "encrypted"))
 
     def _use(self, flags: int) -> _Use:
         if self._handle is None:

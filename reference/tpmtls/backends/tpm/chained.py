@@ -16,14 +16,23 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from tpmtls.algorithms import SUITES, HashAlgorithm, SuiteParameters
-from tpmtls.backends.base import Aead, Backend, KeyShare, PskReference, Secret, Signer, hkdf_label
+from tpmtls.backends.base import (
+    Aead,
+    Backend,
+    Kept,
+    KeyShare,
+    PskReference,
+    Secret,
+    Signer,
+    hkdf_label,
+)
 from tpmtls.backends.ledger import Crossing, Direction, Ledger, Visibility
 from tpmtls.backends.software import SoftwareBackend, SoftwareSecret
 from tpmtls.backends.software_signer import SoftwareSigner
 from tpmtls.backends.tpm import chained_layout as layout
 from tpmtls.backends.tpm.agreement import TPM_CURVES, checked_point
 from tpmtls.backends.tpm.agreement import groups as tpm_groups
-from tpmtls.backends.tpm.chain import Chain, Digest
+from tpmtls.backends.tpm.chain import NO_SECRET, Chain, Digest
 from tpmtls.backends.tpm.chained_probe import probe
 from tpmtls.backends.tpm.chained_provisioning import open_chain, provision_opened, recover
 from tpmtls.backends.tpm.chained_records import ChainedAead
@@ -107,6 +116,10 @@ class ChainedBackend(Backend):
             and capabilities.modes(8 * row.key_length)
         )
 
+    @property
+    def stored(self) -> Kept:
+        return Kept("early_secret", "tpm")
+
     # -- key exchange ------------------------------------------------------------------------------
 
     def key_share(self, group: NamedGroup) -> KeyShare:
@@ -121,7 +134,7 @@ class ChainedBackend(Backend):
     def _ephemeral(self, group: NamedGroup) -> TpmObject:
         chain, area = self._chain, layout.ecdh_area(TPM_CURVES[group])
         with chain.step():
-            return chain.create(chain.sensitive_of_nothing("ephemeral key"), area)
+            return chain.create(chain.sensitive_of_nothing(), area)
 
     # -- HKDF --------------------------------------------------------------------------------------
 
@@ -202,7 +215,7 @@ class ChainedBackend(Backend):
         key = self._constants.get((octets, algorithm.name))
         if key is None:
             chain, area = self._chain, layout.hmac_area(HASHES[algorithm.name])
-            key = chain.create(chain.sensitive(octets, len(octets), "a constant"), area)
+            key = chain.create(chain.sensitive(octets, len(octets), NO_SECRET), area)
             self._constants[octets, algorithm.name] = key
         return key
 

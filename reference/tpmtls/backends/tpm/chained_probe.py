@@ -82,7 +82,7 @@ def _point_chains(chain: Chain) -> bool:
     try:
         with (
             chain.step(),
-            chain.create(chain.sensitive_of_nothing(_NAME), layout.ecdh_area(curve)) as theirs,
+            chain.create(chain.sensitive_of_nothing(), layout.ecdh_area(curve)) as theirs,
             chain.create(chain.sensitive(octets, 32, _NAME), area) as key,
         ):
             public = parse_public(theirs.public).point

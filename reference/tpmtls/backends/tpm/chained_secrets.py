@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tpmtls.algorithms import HashAlgorithm
-from tpmtls.backends.base import KeyShare, Secret
+from tpmtls.backends.base import Kept, KeyShare, Secret
 from tpmtls.backends.software import SoftwareSecret
 from tpmtls.backends.tpm.agreement import TPM_CURVES, checked_point
-from tpmtls.backends.tpm.objects import TpmObject
+from tpmtls.backends.tpm.objects import TpmObject, kept_by
 from tpmtls.backends.tpm.public import Point, parse_public
 from tpmtls.codepoints import NamedGroup
 from tpmtls.violations import BackendError
@@ -27,6 +27,10 @@ class ChainedSecret(Secret):
         super().__init__(name, length, algorithm)
         self.key = key
 
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return kept_by(self.key, self.name)
+
 
 class ChainedShared(Secret):
     """A shared secret that is yet to be: our key and the peer's point.
@@ -41,6 +45,10 @@ class ChainedShared(Secret):
         self.group = group
         self.peer = peer
         self._key: TpmObject | None = key
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return kept_by(self._key, "ephemeral_key")
 
     def take(self) -> TpmObject:
         """Our key, once."""
@@ -64,6 +72,10 @@ class ChainedPsk(Secret):
         super().__init__(name, algorithm.digest_size, algorithm)
         self.early_secret: TpmObject | None = early_secret
 
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return kept_by(self.early_secret, "early_secret")
+
 
 class ChainedKeyShare(KeyShare):
     """A client's ephemeral key, in the TPM until it has agreed."""
@@ -72,6 +84,10 @@ class ChainedKeyShare(KeyShare):
         self.group = group
         self.public = parse_public(key.public).point.uncompressed(TPM_CURVES[group].size)
         self._key: TpmObject | None = key
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return kept_by(self._key, "ephemeral_key")
 
     def agree(self, peer_share: bytes) -> Secret:
         return self.with_point(checked_point(self.group, peer_share))

@@ -13,12 +13,12 @@ import hmac as constant_time
 from typing import Final
 
 from tpmtls.algorithms import HashAlgorithm
-from tpmtls.backends.base import Secret, hkdf_label
+from tpmtls.backends.base import Kept, Secret, hkdf_label
 from tpmtls.backends.ledger import Crossing, Direction, Ledger
 from tpmtls.backends.software import SoftwareSecret
 from tpmtls.backends.tpm import commands
 from tpmtls.backends.tpm.constants import Alg
-from tpmtls.backends.tpm.objects import TpmObject
+from tpmtls.backends.tpm.objects import TpmObject, kept_by
 from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.storage import Storage
 from tpmtls.violations import BackendError
@@ -45,6 +45,10 @@ class TpmSecret(Secret):
         self.key = key
         self.constant = constant
 
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return kept_by(self.key, self.name)
+
 
 class TpmPsk(Secret):
     """A PSK of which the TPM has the Early Secret: a PSK is HMAC data, and can be no key itself."""
@@ -54,6 +58,10 @@ class TpmPsk(Secret):
     def __init__(self, name: str, algorithm: HashAlgorithm, early_secret: TpmObject) -> None:
         super().__init__(name, algorithm.digest_size, algorithm)
         self.early_secret: TpmObject | None = early_secret
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return kept_by(self.early_secret, "early_secret")
 
 
 class TpmHkdf:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final, TypeVar
 from weakref import ref
 
+from tpmtls.backends.base import Kept
 from tpmtls.backends.tpm import commands
 from tpmtls.backends.tpm.constants import ResponseCode
 from tpmtls.backends.tpm.device import Device
@@ -89,6 +90,11 @@ class TpmObject(Entity):
         handle, self.handle = self.handle, _GONE
         if handle != _GONE:
             self._table.dropped.append((handle, self.owner))
+
+
+def kept_by(key: TpmObject | None, name: str) -> tuple[Kept, ...]:
+    """What an object keeps, while there is one."""
+    return () if key is None or key.handle == _GONE else (Kept(name, "tpm"),)
 
 
 class ObjectTable:

@@ -24,11 +24,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tpmtls.algorithms import SHA256, SHA384, HashAlgorithm
-from tpmtls.backends.base import PskReference, Secret
+from tpmtls.backends.base import Kept, PskReference, Secret
 from tpmtls.backends.ledger import Crossing, Ledger
 from tpmtls.backends.software import SoftwareBackend, SoftwareSecret
 from tpmtls.backends.tpm.hkdf import ALGORITHMS, TpmSecret, host_octets
-from tpmtls.backends.tpm.objects import TpmObject
+from tpmtls.backends.tpm.objects import TpmObject, kept_by
 from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.storage import Storage
 from tpmtls.violations import BackendError, ConfigurationError, StoredSecretError, TpmLacks
@@ -156,6 +156,10 @@ class ProvisionedBinderKey(Secret):
         super().__init__(name, algorithm.digest_size, algorithm)
         self._finished_key = finished_key
 
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return kept_by(self._finished_key, "finished_key")
+
     def expand_label(self, label: bytes, context: bytes, length: int, name: str) -> Secret:
         """HKDF-Expand-Label, of the one label there is."""
         if self.hash is None or (label, context, length) != (b"finished", b"", self.length):
@@ -173,6 +177,11 @@ class ProvisionedSecret(Secret):
     ) -> None:
         super().__init__(name, algorithm.digest_size, algorithm)
         self._keys: tuple[TpmObject, TpmObject] | None = keys
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        finished_key, derived = self._keys or (None, None)
+        return kept_by(finished_key, "finished_key") + kept_by(derived, "derived")
 
     def extract(self, salt: Secret | None, name: str) -> ProvisionedSecret:
         """HKDF-Extract(0, PSK), which was done when the PSK was provisioned."""

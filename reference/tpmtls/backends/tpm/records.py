@@ -12,7 +12,7 @@ from typing import Final
 
 from tpmtls.aead import BlockCipher, Ccm, Gcm, Mode, Records
 from tpmtls.algorithms import SuiteParameters
-from tpmtls.backends.base import Aead
+from tpmtls.backends.base import Aead, Kept
 from tpmtls.backends.ledger import Crossing, Ledger
 from tpmtls.backends.tpm import commands
 from tpmtls.backends.tpm.constants import Alg
@@ -88,12 +88,19 @@ class TpmAead(Aead):
         self._used = False
         self._key = key
         mode: Gcm | Ccm
+        self._on_host = ["write_iv"]
         if suite.aead == "aes-gcm":
             mode = Gcm(cipher)
             ledger.record(Crossing("ghash_key", "tpm", "out", "TPM2_EncryptDecrypt2"))
+            self._on_host.append("ghash_key")
         else:
             mode = Ccm(cipher, suite.tag_length)
         self._records = Records(mode, iv)
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """The IV is on the host, and with GCM the hash key; keystream is not counted."""
+        return (Kept("write_key", "tpm"), *(Kept(name, "host") for name in self._on_host))
 
     def seal(self, sequence: int, additional_data: bytes, plaintext: bytes) -> bytes:
         self._use()

@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tpmtls.algorithms import SCHEMES, HashAlgorithm, KeyType, SchemeParameters
-from tpmtls.backends.base import Signer
+from tpmtls.backends.base import Kept, Signer
 from tpmtls.backends.software_signer import HASHES as HOST_HASHES
 from tpmtls.backends.software_signer import pss_padding
 from tpmtls.backends.tpm import commands, keys
@@ -51,6 +51,10 @@ class TpmSigner(Signer):
         self.schemes = tuple(s for s in fitting if SCHEMES[s].signs_handshakes)
         if not self.schemes:
             raise ConfigurationError(f"no TLS 1.3 signature scheme fits: {_why(key.public)}")
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return (Kept("signing_key", "tpm"),)
 
     def _can_pss(self) -> bool:
         return self._pads or self._tpm.pss_salt() is PssSalt.DIGEST
