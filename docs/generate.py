@@ -20,7 +20,7 @@ from tlsconform.requirements.catalogue import all_requirements, tally
 from tlsconform.requirements.entries import ABSENT, Method, Requirement, Strength
 from tpmtls.handshake import client, server
 from tpmtls.handshake.machine import Table
-from tpmtls.key_schedule import SCHEDULE, Stage
+from tpmtls.key_schedule import EXTRACTED, SCHEDULE, Stage
 from tpmtls.violations import Violation
 from tpmtls.wire.extensions import PLACEMENT, Place
 
@@ -60,8 +60,9 @@ def key_schedule() -> Iterator[str]:
 
 def _graph() -> Iterator[str]:
     stages = list(Stage)
-    inputs = ("PSK or 0", "shared secret or 0", "0")
-    for stage, ikm in zip(stages, inputs, strict=True):
+    for stage in stages:
+        name = EXTRACTED[stage]
+        ikm = "0" if name is None else f"{name.replace('_', ' ')} or 0"
         yield f'    {stage.name}["HKDF-Extract = {stage.value}"]'
         yield f'    {stage.name}_IKM(["{ikm}"]) --> {stage.name}'
     for above, below in pairwise(stages):

@@ -126,6 +126,43 @@ SCHEDULE: Final = (
 )
 """Figure 5 of RFC 9846 §7.1, its right side, from top to bottom."""
 
+EXTRACTED: Final = {Stage.EARLY: "PSK", Stage.HANDSHAKE: "shared_secret", Stage.MAIN: None}
+"""What goes into each Extract on the left of Figure 5: zeros where there is none of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What HKDF-Expand-Label makes of a secret elsewhere than on the right of Figure 5.
+
+    `parents` are what it is made of: stages, or rows of Figure 5 (and, of an application traffic
+    secret, the later generations).
+    """
+
+    value: str
+    label: bytes
+    parents: tuple[Stage | Derivation, ...]
+
+
+_BINDER_KEYS: Final = (EXTERNAL_BINDER_KEY, RESUMPTION_BINDER_KEY)
+_HANDSHAKE_TRAFFIC: Final = (CLIENT_HANDSHAKE_TRAFFIC_SECRET, SERVER_HANDSHAKE_TRAFFIC_SECRET)
+APPLICATION_TRAFFIC: Final = (CLIENT_APPLICATION_TRAFFIC_SECRET, SERVER_APPLICATION_TRAFFIC_SECRET)
+TRAFFIC: Final = (CLIENT_EARLY_TRAFFIC_SECRET, *_HANDSHAKE_TRAFFIC, *APPLICATION_TRAFFIC)
+"""The secrets that protect records."""
+
+DERIVED: Final = Expansion("derived", b"derived", (Stage.EARLY, Stage.HANDSHAKE))
+FINISHED_KEY: Final = Expansion(
+    "finished_key",
+    b"finished",
+    (*_BINDER_KEYS, *_HANDSHAKE_TRAFFIC, CLIENT_APPLICATION_TRAFFIC_SECRET),
+)
+WRITE_KEY: Final = Expansion("write_key", b"key", TRAFFIC)
+WRITE_IV: Final = Expansion("write_iv", b"iv", TRAFFIC)
+NEXT_GENERATION: Final = Expansion("the next generation", b"traffic upd", APPLICATION_TRAFFIC)
+TICKET_PSK: Final = Expansion("PSK", b"resumption", (RESUMPTION_SECRET,))
+
+EXPANSIONS: Final = (DERIVED, FINISHED_KEY, WRITE_KEY, WRITE_IV, NEXT_GENERATION, TICKET_PSK)
+"""RFC 9846 §7.1, §4.5.3, §7.3, §7.2, §4.7.1."""
+
 SecretObserver = Callable[[Derivation, Secret], None]
 
 
@@ -173,7 +210,7 @@ class KeySchedule:
         backend, algorithm = self.backend, self.algorithm
         above = self._secret
         salt = backend.expand_label(
-            above, b"derived", algorithm.empty_digest, algorithm.digest_size, "derived"
+            above, DERIVED.label, algorithm.empty_digest, algorithm.digest_size, DERIVED.value
         )
         self._current = backend.extract(algorithm, salt, ikm, stage.value)
         self.stage = stage
@@ -199,7 +236,7 @@ def _size(secret: Secret) -> int:
 
 def verify_data(backend: Backend, base_key: Secret, transcript_hash: bytes) -> bytes:
     """Finished.verify_data, or a PSK binder (RFC 9846 §4.5.3, §4.3.11.2)."""
-    key = backend.expand_label(base_key, b"finished", b"", _size(base_key), "finished_key")
+    key = _finished_key(backend, base_key)
     tag = backend.mac(key, transcript_hash)
     backend.destroy(key)
     return tag
@@ -209,33 +246,43 @@ def check_verify_data(
     backend: Backend, base_key: Secret, transcript_hash: bytes, received: bytes
 ) -> bool:
     """Whether `received` is the verify_data, compared in constant time."""
-    key = backend.expand_label(base_key, b"finished", b"", _size(base_key), "finished_key")
+    key = _finished_key(backend, base_key)
     valid = backend.verify_mac(key, transcript_hash, received)
     backend.destroy(key)
     return valid
 
 
+def _finished_key(backend: Backend, base_key: Secret) -> Secret:
+    size = _size(base_key)
+    return backend.expand_label(base_key, FINISHED_KEY.label, b"", size, FINISHED_KEY.value)
+
+
 def traffic_aead(backend: Backend, suite: SuiteParameters, secret: Secret) -> Aead:
     """The AEAD under write_key and write_iv of a traffic secret (RFC 9846 §7.3)."""
-    key = backend.expand_label(secret, b"key", b"", suite.key_length, "write_key")
-    iv = backend.expand_label(secret, b"iv", b"", suite.iv_length, "write_iv")
+    key = backend.expand_label(secret, WRITE_KEY.label, b"", suite.key_length, WRITE_KEY.value)
+    iv = backend.expand_label(secret, WRITE_IV.label, b"", suite.iv_length, WRITE_IV.value)
     return backend.aead(suite, key, iv)
 
 
 def next_generation(backend: Backend, secret: Secret) -> Secret:
     """application_traffic_secret_N+1; the old one is destroyed (RFC 9846 §7.2)."""
     # req: 7.2-1
-    stem, _, generation = secret.name.rpartition("_")
-    name = f"{stem}_{int(generation) + 1}"
-    successor = backend.expand_label(secret, b"traffic upd", b"", _size(secret), name)
+    name = next_name(secret.name)
+    successor = backend.expand_label(secret, NEXT_GENERATION.label, b"", _size(secret), name)
     backend.destroy(secret)
     return successor
 
 
+def next_name(name: str) -> str:
+    """application_traffic_secret_N+1 for application_traffic_secret_N."""
+    stem, _, generation = name.rpartition("_")
+    return f"{stem}_{int(generation) + 1}"
+
+
 def ticket_psk(backend: Backend, resumption_secret: Secret, ticket_nonce: bytes) -> Secret:
     """The PSK that goes with a ticket (RFC 9846 §4.7.1)."""
-    size = _size(resumption_secret)
-    return backend.expand_label(resumption_secret, b"resumption", ticket_nonce, size, "PSK")
+    size, row = _size(resumption_secret), TICKET_PSK
+    return backend.expand_label(resumption_secret, row.label, ticket_nonce, size, row.value)
 
 
 def export(backend: Backend, secret: Secret, label: bytes, context: bytes, length: int) -> bytes:
