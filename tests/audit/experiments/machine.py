@@ -1,0 +1,152 @@
+"""The victim's machine: a disk, perhaps a TPM, and a client that uses both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from tests.audit.experiments.line import Line
+from tests.audit.experiments.live import CLIENT, GCM, IDENTITY, PSK, Server
+from tests.pki import Pki, PrivateKey
+from tests.pki import Profile as CertificateProfile
+from tpmtls import open_backend
+from tpmtls.algorithms import SHA256
+from tpmtls.backends.references import open_key
+from tpmtls.backends.tpm.keyfile import KeyFile
+from tpmtls.backends.tpm.keys import create_key, public_key
+from tpmtls.backends.tpm.opening import Tpm, open_tpm
+from tpmtls.backends.tpm.psk import provision
+from tpmtls.backends.tpm.public import parse_public
+from tpmtls.codepoints import CipherSuite, NamedGroup
+from tpmtls.config import ClientConfig, Credential, ExternalPsk
+from tpmtls.tickets import SessionCache
+
+LIBTPMS = "libtpms:"
+"""A TPM in this process: once all who opened it have closed it, it is another one."""
+SESSIONS, KEY, CHAIN, PROVISIONED = "sessions.json", "client.key", "client.pem", "client.psk"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What `tpmtls audit` calls by `key`: a backend, and where the client's long-term key is."""
+
+    key: str
+    backend: str = "tpm"
+    protect: tuple[str, ...] | None = None
+    signs_in_tpm: bool = True
+    psk_in_tpm: bool = False
+
+
+ALL = ("sign", "ecdhe", "hkdf", "aead")
+PROFILES = {
+    profile.key: profile
+    for profile in (
+        Profile("software", "software", signs_in_tpm=False),
+        Profile("sign", protect=ALL[:1]),
+        Profile("sign+ecdhe", protect=ALL[:2]),
+        Profile("sign+ecdhe+hkdf", protect=ALL[:3]),
+        Profile("all", protect=ALL),
+        Profile("psk", protect=ALL, signs_in_tpm=False, psk_in_tpm=True),
+        Profile("chained", protect=("sign", "chained")),
+        Profile("handle-only", "handle-only"),
+    )
+}
+
+
+def public(pki: Pki) -> dict[str, Any]:
+    """The part of a client's configuration that everybody may know."""
+    return {
+        "trust": pki.ca,
+        "server_name": "localhost",
+        "groups": (NamedGroup.secp256r1,),
+        "suites": (CipherSuite[GCM],),
+    }
+
+
+class Machine:
+    """A client of one profile. What is in `disk` is all that a thief of the disk gets."""
+
+    def __init__(self, profile: Profile, disk: Path, pki: Pki) -> None:
+        self.profile = profile
+        self.disk = disk
+        self.tpm = open_tpm(LIBTPMS) if profile.key != "software" else None
+        tcti = LIBTPMS if profile.backend == "tpm" else None
+        self.backend = open_backend(profile.backend, tcti=tcti, protect=profile.protect)
+        self.cache = SessionCache()
+        self._pki = pki
+        if profile.psk_in_tpm:
+            made = provision(self._its_tpm, IDENTITY.encode(), PSK, SHA256)
+            (disk / PROVISIONED).write_bytes(made.encode())
+        elif profile.signs_in_tpm:
+            key = create_key(self._its_tpm, "ecc-p256")
+            (disk / KEY).write_bytes(key.pem())
+            (disk / CHAIN).write_bytes(certify(pki, key))
+        else:
+            made_here = pki.client()
+            (disk / KEY).write_bytes(made_here.key.read_bytes())
+            (disk / CHAIN).write_bytes(made_here.chain.read_bytes())
+
+    @property
+    def _its_tpm(self) -> Tpm:
+        assert self.tpm is not None
+        return self.tpm
+
+    def connect(self, server: Server, *, early_data: bytes = b"", **changes: Any) -> Line:
+        """A connection, with the session of the last one where there is one."""
+        config: dict[str, Any] = public(self._pki) | {"session_cache": self.cache} | changes
+        if self.profile.psk_in_tpm:
+            config["psks"] = (ExternalPsk.load(self.disk / PROVISIONED),)
+        else:
+            config["credentials"] = (credential(self.disk, self.tpm),)
+        return Line(server, ClientConfig(**config), self.backend, early_data)
+
+    def store(self) -> None:
+        """Keep the sessions on the disk."""
+        self.cache.save(self.disk / SESSIONS)
+
+    def close(self) -> None:
+        """Switch it off. The TPM, which is in this process, is gone then, with all its keys."""
+        self.backend.close()
+        if self.tpm is not None:
+            self.tpm.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def credential(disk: Path, tpm: Tpm | None) -> Credential:
+    """The client's certificate and key, as whoever has its disk can load them, with that TPM.
+
+    Raises ConfigurationError or TpmError.
+    """
+    return Credential.load(disk / CHAIN, disk / KEY, partial(open_key, tpm=tpm))
+
+
+@dataclass(frozen=True)
+class _Public:
+    """What a certificate is made for, of a key that nobody can see."""
+
+    key: Any
+
+    def public_key(self) -> Any:
+        return self.key
+
+
+def certify(pki: Pki, key: KeyFile) -> bytes:
+    """A certificate for a client, PEM, for a key in a TPM."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    about = cast("PrivateKey", _Public(public_key(parse_public(key.area))))
+    profile = CertificateProfile(CLIENT, names=("client.example",))
+    return pki.root.leaf(about, profile).public_bytes(Encoding.PEM)
