@@ -7,19 +7,21 @@ end: completed the handshake, and answered.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from tests.audit.experiments.constants import TwoConstants
 from tests.audit.experiments.line import Line
-from tests.audit.experiments.live import Server
-from tests.audit.experiments.machine import CHAIN, SESSIONS, credential, public
+from tests.audit.experiments.live import IDENTITY, Server
+from tests.audit.experiments.machine import CHAIN, PROVISIONED, SESSIONS, credential, public
 from tests.pki import Pki
 from tpmtls.backends.base import Backend
 from tpmtls.backends.software import SoftwareBackend
 from tpmtls.backends.tpm.opening import Tpm
-from tpmtls.config import ClientConfig
+from tpmtls.config import ClientConfig, ExternalPsk
 from tpmtls.tickets import SessionCache, SessionTicket
 from tpmtls.violations import TlsError
 
@@ -32,10 +34,23 @@ class Loot:
 
     disk: Path
     """The files of the machine."""
+    secrets: Set[tuple[str, bytes]] = frozenset()
+    """Octets, and the RFC's name of what they are."""
     tpm: Tpm | None = None
     """The TPM at hand: that of the machine, or another."""
     backend: Backend | None = None
     """A backend like that of the machine, over the TPM at hand."""
+
+    def named(self, name: str) -> list[bytes]:
+        """The octets of all secrets of that name."""
+        return [octets for known, octets in self.secrets if known == name]
+
+    def psks(self) -> Iterator[tuple[bytes, Backend]]:
+        """Whatever may serve as a PSK, with who can use it."""
+        for octets in self.named("PSK"):
+            yield octets, SoftwareBackend()
+        for finished_key, derived in product(self.named("finished_key"), self.named("derived")):
+            yield finished_key + derived, TwoConstants()
 
 
 def stored_sessions(disk: Path) -> list[SessionTicket]:
@@ -55,10 +70,12 @@ def resume(loot: Loot, server: Server, pki: Pki) -> bool:
 
 
 def _usable(stored: SessionTicket, loot: Loot) -> Iterator[tuple[SessionTicket, Backend]]:
-    """Whatever may serve as the ticket's PSK, with who can use it."""
+    """The ticket with whatever may serve as its PSK, and with who can use that."""
     yield stored, SoftwareBackend()
     if loot.backend is not None:
         yield stored, loot.backend
+    for psk, backend in loot.psks():
+        yield replace(stored, psk=psk), backend
 
 
 def _cache(ticket: SessionTicket) -> SessionCache:
@@ -74,6 +91,18 @@ def impersonate(loot: Loot, server: Server, pki: Pki) -> bool:
     except (TlsError, OSError):
         return False
     return _is_answered(server, SoftwareBackend(), pki, None, named=True, credentials=(stolen,))
+
+
+def impersonate_by_psk(loot: Loot, server: Server, pki: Pki) -> bool:
+    """Connect as the one who has the external PSK."""
+    identity = IDENTITY.encode()
+    offers = [(ExternalPsk(identity, psk), backend) for psk, backend in loot.psks()]
+    if loot.backend is not None and (loot.disk / PROVISIONED).exists():
+        offers.append((ExternalPsk.load(loot.disk / PROVISIONED), loot.backend))
+    return any(
+        _is_answered(server, backend, pki, "external", named=False, psks=(psk,))
+        for psk, backend in offers
+    )
 
 
 def _is_answered(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from tests.audit.experiments.line import Line
 from tests.audit.experiments.live import CLIENT, GCM, IDENTITY, PSK, Server
@@ -37,7 +37,8 @@ class Profile:
     backend: str = "tpm"
     protect: tuple[str, ...] | None = None
     signs_in_tpm: bool = True
-    psk_in_tpm: bool = False
+    psk: Literal["in the TPM", "in clear"] | None = None
+    """An external PSK in place of a certificate, and where it is kept."""
 
 
 ALL = ("sign", "ecdhe", "hkdf", "aead")
@@ -49,7 +50,7 @@ PROFILES = {
         Profile("sign+ecdhe", protect=ALL[:2]),
         Profile("sign+ecdhe+hkdf", protect=ALL[:3]),
         Profile("all", protect=ALL),
-        Profile("psk", protect=ALL, signs_in_tpm=False, psk_in_tpm=True),
+        Profile("psk", protect=ALL, signs_in_tpm=False, psk="in the TPM"),
         Profile("chained", protect=("sign", "chained")),
         Profile("handle-only", "handle-only"),
     )
@@ -77,7 +78,9 @@ class Machine:
         self.backend = open_backend(profile.backend, tcti=tcti, protect=profile.protect)
         self.cache = SessionCache()
         self._pki = pki
-        if profile.psk_in_tpm:
+        if profile.psk == "in clear":
+            return
+        if profile.psk == "in the TPM":
             made = provision(self._its_tpm, IDENTITY.encode(), PSK, SHA256)
             (disk / PROVISIONED).write_bytes(made.encode())
         elif profile.signs_in_tpm:
@@ -97,8 +100,10 @@ class Machine:
     def connect(self, server: Server, *, early_data: bytes = b"", **changes: Any) -> Line:
         """A connection, with the session of the last one where there is one."""
         config: dict[str, Any] = public(self._pki) | {"session_cache": self.cache} | changes
-        if self.profile.psk_in_tpm:
+        if self.profile.psk == "in the TPM":
             config["psks"] = (ExternalPsk.load(self.disk / PROVISIONED),)
+        elif self.profile.psk == "in clear":
+            config["psks"] = (ExternalPsk(IDENTITY.encode(), PSK),)
         else:
             config["credentials"] = (credential(self.disk, self.tpm),)
         return Line(server, ClientConfig(**config), self.backend, early_data)
@@ -123,6 +128,15 @@ class Machine:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def used(machine: Machine, server: Server) -> Machine:
+    """After a connection, with what is kept of it on the disk."""
+    with machine.connect(server) as line:
+        assert line.ask(b"hello\n") == server.answer(b"hello\n")
+        line.close()
+    machine.store()
+    return machine
 
 
 def credential(disk: Path, tpm: Tpm | None) -> Credential:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.audit.experiments.attacks import Loot, impersonate, resume, stored_sessions
 from tests.audit.experiments.live import Ours, Server
-from tests.audit.experiments.machine import PROFILES, SESSIONS, Machine, Profile, credential
+from tests.audit.experiments.machine import PROFILES, SESSIONS, Machine, Profile, credential, used
 from tests.audit.experiments.verdicts import (
     IMPERSONATE,
     RESUME,
@@ -31,27 +31,18 @@ pytestmark = pytest.mark.usefixtures("need_libtpms")
 each_profile = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda p: p.key)
 
 
-def used(machine: Machine, server: Server) -> Machine:
-    """After a connection, with what is kept of it on the disk."""
-    with machine.connect(server) as line:
-        assert line.ask(b"hello\n") == server.answer(b"hello\n")
-        line.close()
-    machine.store()
-    return machine
-
-
 def steal(profile: Profile, server: Server, pki: Pki, folder: Path) -> Measured:
     """Take the disk of a machine: to where another TPM is, and with its own."""
     disk = folder / "disk"
     disk.mkdir()
     with used(Machine(profile, disk, pki), server) as machine:
-        with_tpm = Loot(disk, machine.tpm, machine.backend)
+        with_tpm = Loot(disk, tpm=machine.tpm, backend=machine.backend)
         taken = resume(with_tpm, server, pki), impersonate(with_tpm, server, pki)
     with Machine(profile, folder, pki) as elsewhere:
-        another_tpm = Loot(disk, elsewhere.tpm, elsewhere.backend)
+        another_tpm = Loot(disk, tpm=elsewhere.tpm, backend=elsewhere.backend)
         alone = resume(another_tpm, server, pki), impersonate(another_tpm, server, pki)
     measured: dict[tuple[str, str, Goal], Verdict] = {}
-    goals = (RESUME,) if profile.psk_in_tpm else (RESUME, IMPERSONATE)
+    goals = (RESUME,) if profile.psk else (RESUME, IMPERSONATE)
     for goal, has_tpm, has_none in zip(goals, taken, alone, strict=False):
         measured["disk", profile.key, goal] = verdict(away=has_none)
         measured["host-tpm", profile.key, goal] = verdict(away=has_tpm or has_none)

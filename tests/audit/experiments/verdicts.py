@@ -23,17 +23,21 @@ def verdict(*, away: bool, there: bool = False) -> Verdict:
 
 EXPECTED: dict[str, dict[Goal, dict[str, Verdict]]] = {
     "software": {
-        RESUME: {"disk": "yes", "host-tpm": "yes"},
+        RESUME: dict.fromkeys(("disk", "host", "host-left", "host-tpm"), "yes"),
         IMPERSONATE: {"disk": "yes", "host-tpm": "yes"},
     },
     **{
         profile: {
-            RESUME: {"disk": "no", "host-tpm": "yes"},
+            RESUME: {"disk": "no", "host": "yes", "host-left": "yes", "host-tpm": "yes"},
             IMPERSONATE: {"disk": "no", "host-tpm": "yes"},
         }
-        for profile in ("sign", "sign+ecdhe", "sign+ecdhe+hkdf", "all", "chained", "handle-only")
+        for profile in ("sign", "sign+ecdhe", "sign+ecdhe+hkdf", "all", "chained")
     },
-    "psk": {RESUME: {"disk": "no", "host-tpm": "yes"}},
+    "psk": {RESUME: {"disk": "no", "host": "yes", "host-left": "yes", "host-tpm": "yes"}},
+    "handle-only": {
+        RESUME: {"disk": "no", "host": "while there", "host-left": "no", "host-tpm": "yes"},
+        IMPERSONATE: {"disk": "no", "host-tpm": "yes"},
+    },
 }
 
 
