@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from random import Random
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from tlsconform.authentication import (
     Credential,
@@ -54,6 +54,9 @@ from tpmtls.wire.messages import (
 )
 
 M = TypeVar("M", bound=HandshakeMessage)
+
+SENDERS_RULE: Final = {"4-2": "4-1"}
+"""What the sender breaks, where our codec names what the receiver has to do about it."""
 
 CLOSURE = (AlertDescription.close_notify, AlertDescription.user_canceled)
 
@@ -213,7 +216,8 @@ class Peer:
         try:
             message = decode_message(octets)
         except PeerViolation as error:
-            raise NonConformance("a well-formed message", str(error), error.requirement) from None
+            rule = SENDERS_RULE.get(error.requirement or "", error.requirement)
+            raise NonConformance("a well-formed message", str(error), rule) from None
         self.journal.add("received", f"  {type(message).__name__}", describe(tree(message)))
         return message
 
@@ -265,18 +269,19 @@ class Peer:
 
     # -- ends --------------------------------------------------------------------------------------
 
-    def expect_alert(self, *allowed: AlertDescription) -> Alert:
+    def expect_alert(self, *allowed: AlertDescription, rule: str | None = None) -> Alert:
         """The implementation aborts with one of these alerts (RFC 9846 §6.2).
 
         Raises NonConformance for another alert or none while it goes on, Deviation where it closes
-        without one: it MUST send that alert only if it sends any.
+        without one: it MUST send that alert only if it sends any. `rule` is what another alert
+        breaks, where the test's own requirements ask for an abort of any kind.
         """
         expected = "alert " + " or ".join(alert.name for alert in allowed)
         alert = self._next_alert(expected)
         if alert is None:
             raise Deviation(expected, "the connection closed without an alert", "6.2-2")
         if alert.description not in allowed:
-            raise NonConformance(expected, f"alert {alert.description.name}")
+            raise NonConformance(expected, f"alert {alert.description.name}", rule)
         return alert
 
     def expect_abort(self) -> Alert | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tlsconform.channel import Silence
 from tlsconform.features import REQUEST, ServerFeatures
 from tlsconform.mutate import Edit
-from tlsconform.outcome import NonConformance, NotApplicable, TargetUnavailable
+from tlsconform.outcome import Deviation, NonConformance, NotApplicable, TargetUnavailable
 from tlsconform.peer import OfferedPsk, ScriptedClient, ScriptedServer
 from tlsconform.peer.base import Peer
 from tlsconform.peer.wire import parse_alert
@@ -36,6 +36,23 @@ def no_doubles(items: Iterable[object], what: str, requirement: str | None = Non
     listed = list(items)
     doubles = sorted({str(item) for item in listed if listed.count(item) > 1})
     check(not doubles, f"no {what} twice", ", ".join(doubles), requirement)
+
+
+def refused_with_overflow(finding: NonConformance) -> None:
+    """What a record that is too long was refused with: record_overflow, if with any alert."""
+    if finding.got == "the end of the connection":
+        raise Deviation("alert record_overflow", finding.got, "6.2-2")
+    check("record_overflow" in finding.got, "alert record_overflow", finding.got)
+
+
+def goes_on_reading(peer: Peer, data: bytes) -> None:
+    """After user_canceled: data is read, or at least not complained of. Nobody has to answer it."""
+    try:
+        peer.expect_quiet()
+        peer.send_data(data)
+        peer.expect_quiet()
+    except NonConformance as finding:
+        raise Deviation("reading until close_notify", finding.got, "6.1-4") from None
 
 
 def expect_closed(peer: Peer) -> None:
@@ -81,6 +98,12 @@ def resume(serve: Serve, target: ClientTarget) -> tuple[ScriptedServer, bytes]:
     if name not in server.identities_offered:
         raise NotApplicable("the client does not offer its ticket this time")
     return server, psk
+
+
+def about_chains(target: ClientTarget) -> None:
+    """A client that was not told whom to trust cannot be asked about chains."""
+    if not target.knows_authority:
+        raise NotApplicable("the client's command has no {ca}: it is not told whom to trust")
 
 
 def client_lives(server: ScriptedServer, target: ClientTarget, sends_data: bool) -> None:

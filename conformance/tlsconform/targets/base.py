@@ -38,6 +38,9 @@ class ServerTarget(Target):
 class ClientTarget(Target):
     """A client under test: it is started for each connection, and told to connect to us."""
 
+    knows_authority = True
+    """Whether it was told whom to trust: others cannot be asked about chains."""
+
     @abstractmethod
     def start(
         self,

@@ -119,6 +119,7 @@ class CommandClient(ClientTarget):
         self.command, self.resume_command = command, resume
         self.early_data_command = early_data
         self.name = command
+        self.knows_authority = "{ca}" in command
         self._timeout = timeout
         self._kept = tempfile.TemporaryDirectory(prefix="tlsconform-")
         self._folder = tempfile.TemporaryDirectory(prefix="tlsconform-")

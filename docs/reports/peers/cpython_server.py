@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 import sys
 import threading
+from contextlib import suppress
+
+from lingering import linger
 
 
 def serve(context: ssl.SSLContext, connection: socket.socket) -> None:
     """Echo until the client has nothing more to say."""
-    with contextlib.suppress(OSError), contextlib.closing(connection):
-        connection.settimeout(20)
-        with context.wrap_socket(connection, server_side=True) as stream:
-            while data := stream.recv(1 << 14):
-                stream.sendall(data)
-            stream.unwrap()
+    connection.settimeout(20)
+    stream = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+    with suppress(OSError):
+        stream.do_handshake()
+        while data := stream.recv(1 << 14):
+            stream.sendall(data)
+        stream.unwrap()
+    with socket.socket(fileno=stream.detach()) as raw:
+        linger(raw)
 
 
 def main() -> None:

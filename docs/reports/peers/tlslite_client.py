@@ -5,18 +5,32 @@ tlslite-ng does not verify certificate chains: that is left to its user.
 
 from __future__ import annotations
 
+import select
 import socket
 import sys
-import threading
 
+from lingering import linger
 from tlslite.api import HandshakeSettings, TLSConnection
+from tlslite.errors import BaseTLSException
 
 
-def send_lines(stream: TLSConnection) -> None:
-    """Each line of stdin as application data, then close_notify."""
-    for line in sys.stdin:
-        stream.write(line.encode())
-    stream.close()
+def talk(stream: TLSConnection, connection: socket.socket) -> None:
+    """Read until the server closes, and send each line of stdin, in one thread."""
+    while True:
+        for state in stream.readAsync(max=1 << 14, min=1):
+            if state not in (0, 1):
+                if not state:
+                    return
+                continue
+            waits = ([connection], []) if state == 0 else ([], [connection])
+            readable = select.select([*waits[0], sys.stdin], waits[1], [])[0]
+            if sys.stdin in readable:
+                line = sys.stdin.readline()
+                if not line:
+                    stream.closeSocket = True
+                    stream.close()
+                    return
+                stream.write(line.encode())
 
 
 def main() -> None:
@@ -24,10 +38,14 @@ def main() -> None:
     host, port = sys.argv[1:]
     with socket.create_connection((host, int(port))) as connection:
         stream = TLSConnection(connection)
-        stream.handshakeClientCert(serverName=host, settings=HandshakeSettings())
-        threading.Thread(target=send_lines, args=(stream,), daemon=True).start()
-        while stream.read(max=1 << 14, min=1):
-            pass
+        stream.closeSocket = False
+        try:
+            stream.handshakeClientCert(serverName=host, settings=HandshakeSettings())
+            connection.setblocking(False)
+            talk(stream, connection)
+        except BaseTLSException as error:
+            print(error)
+        linger(connection)
 
 
 if __name__ == "__main__":

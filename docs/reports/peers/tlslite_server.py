@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+from lingering import linger
 from tlslite.api import HandshakeSettings, TLSConnection, X509CertChain, parsePEMKey
 
 
@@ -16,13 +17,15 @@ def serve(
     connection: socket.socket, chain: X509CertChain, key: object, settings: HandshakeSettings
 ) -> None:
     """Echo until the client has nothing more to say."""
-    with contextlib.suppress(Exception), contextlib.closing(connection):
-        connection.settimeout(20)
-        stream = TLSConnection(connection)
+    connection.settimeout(20)
+    stream = TLSConnection(connection)
+    stream.closeSocket = False
+    with contextlib.suppress(Exception):
         stream.handshakeServer(certChain=chain, privateKey=key, settings=settings)
         while data := stream.read(max=1 << 14, min=1):
             stream.write(data)
-        stream.close()
+    with contextlib.closing(connection):
+        linger(connection)
 
 
 def main() -> None:

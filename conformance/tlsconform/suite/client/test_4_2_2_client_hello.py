@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tlsconform.marks import needs, req
-from tlsconform.outcome import Deviation
+from tlsconform.outcome import Deviation, NonConformance
 from tlsconform.peer import ScriptedServer
 from tlsconform.plugin import Serve
 from tlsconform.suite.helpers import check, no_doubles, resume
@@ -91,7 +91,10 @@ def test_second_client_hello(server: ScriptedServer, asked: str) -> None:
     group = server.accept().retry_group()
     assert group is not None
     by_group, by_cookie = KeyShareHelloRetryRequest(group), Cookie(b"tlsconform")
-    server.retry(by_group if asked == "group" else by_cookie)
+    try:
+        server.retry(by_group if asked == "group" else by_cookie)
+    except NonConformance as finding:
+        raise NonConformance(finding.expected, finding.got, "4.2.4-7") from None
     first, second = server.first_offer, server.offer
     _compare(first, second)
     if asked == "cookie":

@@ -51,11 +51,3 @@ def test_no_gap_below_tls13(server: ScriptedServer) -> None:
     versions = _versions(server.accept())
     if any(ProtocolVersion.SSL_3_0 <= version < ProtocolVersion.TLS_1_2 for version in versions):
         check(ProtocolVersion.TLS_1_2 in versions, "TLS 1.2 offered too", versions)
-
-
-@req("E.5-4")
-def test_no_version_that_is_gone(server: ScriptedServer) -> None:
-    """Neither SSL nor TLS 1.0 nor TLS 1.1 is offered."""
-    versions = _versions(server.accept())
-    gone = [hex(version) for version in versions if version < ProtocolVersion.TLS_1_2]
-    check(not gone, "no version before TLS 1.2", ", ".join(gone))

@@ -14,6 +14,8 @@ from tlsconform.marks import needs, req
 from tlsconform.outcome import NotApplicable
 from tlsconform.peer import ScriptedServer
 from tlsconform.pki import Authority
+from tlsconform.suite.helpers import about_chains
+from tlsconform.targets import ClientTarget
 from tpmtls.codepoints import SignatureScheme
 from tpmtls.wire.messages import CertificateVerify
 
@@ -121,8 +123,11 @@ def test_scheme_of_the_right_oid(
 
 
 @req("4.3.3-14")
-def test_certificate_signed_with_sha1(server: ScriptedServer, authority: Authority) -> None:
+def test_certificate_signed_with_sha1(
+    server: ScriptedServer, target: ClientTarget, authority: Authority
+) -> None:
     """A certificate that its issuer has signed with SHA-1 is not accepted."""
+    about_chains(target)
     server.credentials = (authority.signed_with_sha1(),)
     server.accept()
     _offers(server, S.ecdsa_secp256r1_sha256)

@@ -224,7 +224,7 @@ def test_points(server: ScriptedServer, group: NamedGroup, point: str) -> None:
         "hybrid": bytes((6 + parity,)) + share[1:],
     }
     answer_with(server, group, answers[point])
-    server.expect_alert(*_WRONG)
+    server.expect_alert(*_WRONG, rule="6-10")
 
 
 _X25519: Final = {

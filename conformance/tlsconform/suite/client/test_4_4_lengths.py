@@ -45,7 +45,7 @@ EMPTY: Final = (
     "certificate_request.certificate_request_context",
 )
 """Fields that are empty as they are: a length of 0 is right, one less is the largest."""
-OTHERWISE: Final = ("legacy_session_id_echo", "server_hello.extensions", "[supported_versions]")
+OTHERWISE: Final = ("server_hello.extensions", "[supported_versions]")
 """Where what follows may be read as something else, so that its meaning is complained of too."""
 
 OFF: Final = {"one less": -1, "one more": 1}
@@ -54,8 +54,23 @@ EXTREME: Final = {"none": 0, "the largest": (1 << 24) - 1}
 
 def _alerts(field: str) -> tuple[AlertDescription, ...]:
     """What the length may be answered with; decode_error is what is due where nothing else is."""
-    if "key_exchange" in field or field.endswith("[key_share]"):
+    if "key_exchange" in field:
         return (AlertDescription.decode_error, AlertDescription.illegal_parameter)
+    if field.endswith("[key_share]"):  # what is left over may be taken for an extension
+        return (
+            AlertDescription.decode_error,
+            AlertDescription.illegal_parameter,
+            AlertDescription.unsupported_extension,
+        )
+    if field.endswith("legacy_session_id_echo"):  # what follows may be taken for a cipher suite
+        return (
+            AlertDescription.decode_error,
+            AlertDescription.illegal_parameter,
+            AlertDescription.unsupported_extension,
+            AlertDescription.missing_extension,
+            AlertDescription.protocol_version,
+            AlertDescription.handshake_failure,
+        )
     if any(part in field for part in OTHERWISE) or field == "hello_retry_request.extensions":
         return (
             AlertDescription.decode_error,

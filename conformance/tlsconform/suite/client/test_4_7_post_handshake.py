@@ -8,8 +8,7 @@ from tlsconform.features import ClientFeatures
 from tlsconform.marks import needs, req
 from tlsconform.outcome import NonConformance, NotApplicable
 from tlsconform.peer import ScriptedServer
-from tlsconform.plugin import Serve
-from tlsconform.suite.helpers import MESSAGE, check, client_lives, give_ticket
+from tlsconform.suite.helpers import MESSAGE, check, client_lives
 from tlsconform.targets import ClientTarget
 from tpmtls.codepoints import AlertDescription, ContentType, KeyUpdateRequest
 from tpmtls.wire.extensions import Extensions, PostHandshakeAuth, SignatureAlgorithms
@@ -65,15 +64,6 @@ def test_ticket_before_the_clients_finished(
     server.transcript = kept
     server.complete()
     client_lives(server, target, features.sends_data)
-
-
-@req("4.3.11.1-1")
-@needs("resumption")
-def test_lifetime_0(serve: Serve, target: ClientTarget) -> None:
-    """A ticket with a lifetime of 0 is not used."""
-    name, _ = give_ticket(serve, target, lifetime=0)
-    server = serve(resume=True).accept()
-    check(name not in server.identities_offered, "no ticket with a lifetime of 0", "it is offered")
 
 
 # -- CertificateRequest ----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from tlsconform.features import ClientFeatures
 from tlsconform.marks import req
 from tlsconform.outcome import NonConformance
 from tlsconform.peer import ScriptedServer
-from tlsconform.suite.helpers import MESSAGE, check, client_lives, expect_closed
+from tlsconform.suite.helpers import MESSAGE, client_lives, expect_closed, refused_with_overflow
 from tlsconform.targets import ClientTarget
 from tpmtls.codepoints import AlertDescription as A
 from tpmtls.codepoints import ContentType
@@ -82,7 +82,7 @@ def test_long_padding(server: ScriptedServer) -> None:
     try:
         server.expect_quiet(0.3)
     except NonConformance as finding:
-        check("record_overflow" in finding.got, "record_overflow", finding.got)
+        refused_with_overflow(finding)
 
 
 @req("5.1-18", "5.2-1")

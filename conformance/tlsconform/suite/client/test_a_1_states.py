@@ -29,7 +29,7 @@ def others(*expected: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("name", [name for name in NAMES if name not in expected])
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @others("server_hello")
 def test_wait_server_hello(server: ScriptedServer, features: ClientFeatures, name: str) -> None:
     """WAIT_SH: only a ServerHello or HelloRetryRequest can be the first message."""
@@ -39,7 +39,7 @@ def test_wait_server_hello(server: ScriptedServer, features: ClientFeatures, nam
     say(server, name)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @needs("retry")
 @others("server_hello")
 def test_wait_server_hello_after_retry(server: ScriptedServer, name: str) -> None:
@@ -50,7 +50,7 @@ def test_wait_server_hello_after_retry(server: ScriptedServer, name: str) -> Non
     say(server, name)
 
 
-@req("4-2", "4-1", "4.4.1-1")
+@req("4-2")
 @others("encrypted_extensions")
 def test_wait_encrypted_extensions(server: ScriptedServer, name: str) -> None:
     """WAIT_EE: after the ServerHello, nothing but EncryptedExtensions is taken."""
@@ -58,7 +58,7 @@ def test_wait_encrypted_extensions(server: ScriptedServer, name: str) -> None:
     say(server, name)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @others("certificate", "certificate_request")
 def test_wait_certificate_or_request(server: ScriptedServer, name: str) -> None:
     """WAIT_CERT_CR: without a PSK, only Certificate or CertificateRequest is next."""
@@ -66,7 +66,7 @@ def test_wait_certificate_or_request(server: ScriptedServer, name: str) -> None:
     say(server, name)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @others("certificate")
 def test_wait_certificate(server: ScriptedServer, name: str) -> None:
     """WAIT_CERT: after a CertificateRequest, nothing but Certificate is taken."""
@@ -74,7 +74,7 @@ def test_wait_certificate(server: ScriptedServer, name: str) -> None:
     say(server, name)
 
 
-@req("4-2", "4-1", "4.5.2-3")
+@req("4-2")
 @others("certificate_verify")
 def test_wait_certificate_verify(server: ScriptedServer, name: str) -> None:
     """WAIT_CV: after the Certificate, nothing but CertificateVerify is taken."""
@@ -82,7 +82,7 @@ def test_wait_certificate_verify(server: ScriptedServer, name: str) -> None:
     say(server, name)
 
 
-@req("4-2", "4-1", "4.5.2-3")
+@req("4-2")
 @others("finished")
 def test_wait_finished(server: ScriptedServer, name: str) -> None:
     """WAIT_FINISHED: after CertificateVerify, nothing but Finished is taken."""
@@ -90,7 +90,7 @@ def test_wait_finished(server: ScriptedServer, name: str) -> None:
     say(server, name)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @needs("resumption")
 @others("encrypted_extensions")
 def test_wait_encrypted_extensions_of_a_resumption(
@@ -102,7 +102,7 @@ def test_wait_encrypted_extensions_of_a_resumption(
     say(server, name)
 
 
-@req("4-2", "4-1", "4.4.2-2")
+@req("4-2")
 @needs("resumption")
 @others("finished")
 def test_wait_finished_of_a_resumption(serve: Serve, target: ClientTarget, name: str) -> None:
@@ -112,7 +112,7 @@ def test_wait_finished_of_a_resumption(serve: Serve, target: ClientTarget, name:
     say(server, name)
 
 
-@req("4-2", "4-1", "4.6-4")
+@req("4-2", "4.6-4")
 @others("new_session_ticket", "key_update")
 def test_connected(server: ScriptedServer, name: str) -> None:
     """CONNECTED: nothing but NewSessionTicket and KeyUpdate is taken, without renegotiation."""
@@ -122,7 +122,7 @@ def test_connected(server: ScriptedServer, name: str) -> None:
     say(server, name)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @others("new_session_ticket", "key_update", "certificate_request")
 def test_connected_after_a_ticket(server: ScriptedServer, name: str) -> None:
     """CONNECTED: a ticket that came before opens no door."""

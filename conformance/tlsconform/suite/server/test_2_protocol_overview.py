@@ -68,7 +68,7 @@ def test_nothing_in_common(client: ScriptedClient, what: str) -> None:
     client.expect_alert(*NOTHING_IN_COMMON)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @pytest.mark.parametrize("what", ["EncryptedExtensions", "EndOfEarlyData"])
 def test_message_out_of_order(client: ScriptedClient, what: str) -> None:
     """In place of Finished, a message that is not due there gets unexpected_message."""

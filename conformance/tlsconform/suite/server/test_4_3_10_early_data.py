@@ -125,7 +125,7 @@ def test_wrong_type_of_content(connect: Connect) -> None:
     client.expect_alert(AlertDescription.unexpected_message)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 def test_no_end_of_early_data(connect: Connect) -> None:
     """Finished under the early keys, in place of EndOfEarlyData, is refused."""
     client = accepted(connect)

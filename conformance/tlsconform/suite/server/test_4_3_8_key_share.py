@@ -136,7 +136,13 @@ def test_empty_share(client: ScriptedClient, group: NamedGroup) -> None:
     client.expect_alert(AlertDescription.decode_error, AlertDescription.illegal_parameter)
 
 
-@req("4.3.8.2-1", "6-10")
+def expect_refused_point(client: ScriptedClient) -> None:
+    """An abort; what it is said with is a rule of its own."""
+    refused = (AlertDescription.illegal_parameter, AlertDescription.decode_error)
+    client.expect_alert(*refused, rule="6-10")
+
+
+@req("4.3.8.2-1")
 @CURVES
 @pytest.mark.parametrize("what", ["y off by one", "zeros", "x = p", "y = p", "all ones"])
 def test_point_off_the_curve(client: ScriptedClient, group: NamedGroup, what: str) -> None:
@@ -152,20 +158,20 @@ def test_point_off_the_curve(client: ScriptedClient, group: NamedGroup, what: st
         "all ones": b"\xff" * 2 * size,
     }[what]
     ask(client, group, set_field(KEY_EXCHANGE, b"\x04" + point))
-    client.expect_alert(AlertDescription.illegal_parameter)
+    expect_refused_point(client)
 
 
-@req("4.3.8.2-1", "6-10")
+@req("4.3.8.2-1")
 @CURVES
 @pytest.mark.parametrize("form", [0, 2, 3, 5, 6, 7])
 def test_form_of_a_point(client: ScriptedClient, group: NamedGroup, form: int) -> None:
     """A point whose legacy_form is not 4 is refused."""
     public = client.backend.key_share(group).public
     ask(client, group, set_field(KEY_EXCHANGE, bytes((form,)) + public[1:]))
-    client.expect_alert(AlertDescription.illegal_parameter, AlertDescription.decode_error)
+    expect_refused_point(client)
 
 
-@req("4.3.8.2-1", "6-10")
+@req("4.3.8.2-1")
 @CURVES
 @pytest.mark.parametrize("what", ["compressed", "infinity", "hybrid"])
 def test_other_encodings_of_points(client: ScriptedClient, group: NamedGroup, what: str) -> None:
@@ -178,7 +184,7 @@ def test_other_encodings_of_points(client: ScriptedClient, group: NamedGroup, wh
         "hybrid": bytes((6 + odd,)) + public[1:],
     }[what]
     ask(client, group, set_field(KEY_EXCHANGE, encoded))
-    client.expect_alert(AlertDescription.illegal_parameter, AlertDescription.decode_error)
+    expect_refused_point(client)
 
 
 @req("7.4.2-3")

@@ -27,7 +27,7 @@ def others(*expected: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("name", [name for name in NAMES if name not in expected])
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @others("client_hello")
 def test_start(client: ScriptedClient, name: str) -> None:
     """START: only a ClientHello can be the first message."""
@@ -35,7 +35,7 @@ def test_start(client: ScriptedClient, name: str) -> None:
     expect_refusal(client, name)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @needs("retry")
 @others("client_hello")
 def test_after_hello_retry_request(client: ScriptedClient, name: str) -> None:
@@ -45,7 +45,7 @@ def test_after_hello_retry_request(client: ScriptedClient, name: str) -> None:
     expect_refusal(client, name)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @others("finished")
 def test_wait_finished(client: ScriptedClient, name: str) -> None:
     """WAIT_FINISHED without client authentication: nothing but Finished is taken."""
@@ -56,7 +56,7 @@ def test_wait_finished(client: ScriptedClient, name: str) -> None:
     expect_refusal(client, name)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @needs("resumption")
 @others("finished")
 def test_wait_finished_of_a_resumption(connect: Connect, name: str) -> None:
@@ -67,7 +67,7 @@ def test_wait_finished_of_a_resumption(connect: Connect, name: str) -> None:
     expect_refusal(client, name)
 
 
-@req("4-2", "4-1", "4.5.1-2")
+@req("4-2", "4.5.1-2")
 @needs("client_certificate")
 @others("certificate")
 def test_wait_certificate(client: ScriptedClient, name: str) -> None:
@@ -77,7 +77,7 @@ def test_wait_certificate(client: ScriptedClient, name: str) -> None:
     expect_refusal(client, name)
 
 
-@req("4-2", "4-1", "4.5.2-2")
+@req("4-2", "4.5.2-2")
 @needs("client_certificate")
 @others("certificate_verify")
 def test_wait_certificate_verify(connect: Connect, name: str) -> None:
@@ -89,7 +89,7 @@ def test_wait_certificate_verify(connect: Connect, name: str) -> None:
     expect_refusal(client, name)
 
 
-@req("4-2", "4-1", "4.5.2-3")
+@req("4-2")
 @needs("client_certificate")
 @others("finished")
 def test_wait_finished_after_certificate_verify(connect: Connect, name: str) -> None:
@@ -100,7 +100,7 @@ def test_wait_finished_after_certificate_verify(connect: Connect, name: str) -> 
     expect_refusal(client, name)
 
 
-@req("4-2", "4-1", "4.5.2-2")
+@req("4-2", "4.5.2-2")
 @needs("client_certificate")
 @others("finished")
 def test_wait_finished_after_empty_certificate(connect: Connect, name: str) -> None:
@@ -115,7 +115,7 @@ def test_wait_finished_after_empty_certificate(connect: Connect, name: str) -> N
         client.expect_alert(A.unexpected_message, A.certificate_required)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @needs("early_data")
 @others("end_of_early_data")
 def test_wait_end_of_early_data(connect: Connect, name: str) -> None:
@@ -125,7 +125,7 @@ def test_wait_end_of_early_data(connect: Connect, name: str) -> None:
     expect_refusal(client, name)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @needs("early_data")
 @others("finished")
 def test_wait_finished_after_end_of_early_data(connect: Connect, name: str) -> None:
@@ -135,7 +135,7 @@ def test_wait_finished_after_end_of_early_data(connect: Connect, name: str) -> N
     expect_refusal(client, name)
 
 
-@req("4-2", "4-1", "4.2.2-3")
+@req("4-2", "4.2.2-3")
 @others("key_update")
 def test_connected(client: ScriptedClient, name: str) -> None:
     """CONNECTED: nothing but KeyUpdate is taken, where no certificate was requested."""
@@ -144,7 +144,7 @@ def test_connected(client: ScriptedClient, name: str) -> None:
     expect_refusal(client, name)
 
 
-@req("4-2", "4-1")
+@req("4-2")
 @others("key_update")
 def test_connected_with_post_handshake_auth(connect: Connect, name: str) -> None:
     """CONNECTED: having offered post_handshake_auth opens no door while nothing is requested."""
