@@ -20,6 +20,7 @@ from tpmtls.wire.extensions import Cookie, ExtensionBody, KeyShareHelloRetryRequ
 
 MESSAGE: Final = b"hello\n"
 COOKIE: Final = Cookie(b"tlsconform")
+STILL_OPEN: Final = "a connection still open"
 PATIENCE: Final = 4
 """Some servers sleep between two looks at a connection: how many times the usual to wait for what
 they are to send."""
@@ -61,7 +62,7 @@ def expect_closed(peer: Peer) -> None:
         try:
             record = peer.next_record()
         except Silence:
-            raise NonConformance("the connection closed", "a connection still open") from None
+            raise NonConformance("the connection closed", STILL_OPEN) from None
         if record is None:
             return
         if record.content_type is ContentType.application_data and record.fragment:

@@ -23,14 +23,15 @@ def talk(stream: TLSConnection, connection: socket.socket) -> None:
                     return
                 continue
             waits = ([connection], []) if state == 0 else ([], [connection])
-            readable = select.select([*waits[0], sys.stdin], waits[1], [])[0]
-            if sys.stdin in readable:
-                line = sys.stdin.readline()
-                if not line:
-                    stream.closeSocket = True
-                    stream.close()
-                    return
-                stream.write(line.encode())
+            readable, writable, _ = select.select([*waits[0], sys.stdin], waits[1], [])
+            if connection in readable or writable:
+                continue  # what came first counts first: it may be an alert
+            line = sys.stdin.readline()
+            if not line:
+                stream.closeSocket = True
+                stream.close()
+                return
+            stream.write(line.encode())
 
 
 def main() -> None:
