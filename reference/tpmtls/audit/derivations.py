@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from tpmtls.algorithms import SUITES
 from tpmtls.audit.facts import transcript
@@ -32,6 +33,13 @@ from tpmtls.key_schedule import (
     Stage,
     next_name,
 )
+
+HASH_KEY: Final = "ghash_key"
+"""GCM's H (`backends.tpm.records`)."""
+_SEVERAL: Final = frozenset(
+    {each.value for each in (DERIVED, FINISHED_KEY, WRITE_KEY, WRITE_IV)} | {HASH_KEY}
+)
+"""Names of secrets that a connection has several of."""
 
 
 def path(*parts: object) -> str:
@@ -86,16 +94,11 @@ class Scene:
     def __init__(self, observation: Observation) -> None:
         self.observation = observation
         self.suite = SUITES[CipherSuite[observation.suite]]
-        self._seen = {secret.id for secret in observation.secrets}
         external = "0/PSK" if observation.psk else None
-        ticket = (
-            "1/PSK"
-            if any(
-                secret.id.startswith("1/") and secret.name == "PSK"
-                for secret in observation.secrets
-            )
-            else external
+        brought = any(
+            secret.name == "PSK" and secret.connection == 1 for secret in observation.secrets
         )
+        ticket = "1/PSK" if brought else external
         self.connections = (Connection(1, external), Connection(2, ticket))
         self.later = Connection(3, "2/PSK", later=True)
 
@@ -124,15 +127,17 @@ class Scene:
             return path(secret.connection, "PSK")
         if secret.parent == "PSK":  # the Early Secret that is stored in its place
             return path(secret.connection + 1, secret.name)
+        parent = secret.parent if secret.name in _SEVERAL else ""
+        name = path(secret.connection, *filter(None, (parent, secret.name)))
         if connection is None or not connection.external:
-            return secret.id
+            return name
         same = {
             path(connection.number, Stage.EARLY.value): connection.early_secret,
             path(connection.number, Stage.EARLY.value, DERIVED.value): connection.derived,
             path(connection.number, "binder_key"): connection.binder_key,
             path(connection.number, "binder_key", "finished_key"): connection.binder_finished_key,
         }
-        return same.get(secret.id, secret.id)
+        return same.get(name, name)
 
 
 # -- arrows ----------------------------------------------------------------------------------------

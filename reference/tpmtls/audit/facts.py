@@ -14,6 +14,8 @@ and, before them, where a secret was within reach:
     1/main_secret in host memory, 1/PSK in a file
     TPM2_HMAC gave 1/main_secret, TPM2_LoadExternal took 1/main_secret
     encrypted 1/main_secret recorded
+    sees keystream of 1/client_application_traffic_secret_0
+    sees data of 1/client_application_traffic_secret_0
 """
 
 from __future__ import annotations
@@ -89,3 +91,11 @@ def carried(via: str, direction: str, secret: str) -> str:
 
 def recorded_encrypted(secret: str) -> str:
     return f"encrypted {secret} recorded"
+
+
+def keystream(secret: str) -> str:
+    return f"sees keystream of {secret}"
+
+
+def data(secret: str) -> str:
+    return f"sees data of {secret}"

@@ -16,7 +16,7 @@ from typing import Final
 from tpmtls.algorithms import AeadName
 from tpmtls.audit import facts
 from tpmtls.audit.closure import Rule
-from tpmtls.audit.derivations import Scene, arrows, extractions, path
+from tpmtls.audit.derivations import HASH_KEY, Scene, arrows, extractions, path
 from tpmtls.audit.facts import asks, asks_model, forges, knows, reads, transcript, wire
 from tpmtls.audit.model import Observation
 from tpmtls.backends.handle_model import CHILDREN, Kind
@@ -46,6 +46,8 @@ RULES: Final = {
     "decrypted handshake": "the rest of the handshake, read from the recording",
     # records
     "opens records": "decrypts the recording",
+    "keystream": "nonces go in and keystream comes out in clear, which covers the recorded record",
+    "data passes": "no key is needed where the data itself goes by in clear",
     "seals records": "makes records of its own; the IV comes out of a recorded one",
     "forges with H": "a recorded tag less GHASH is the tag's mask: another record takes its place",
     # PSKs
@@ -100,10 +102,9 @@ AEAD_NEEDS: Final[dict[AeadName, tuple[Expansion, ...]]] = {
 """What of a traffic secret opens and seals records that were recorded."""
 
 
-def command_for(name: str, *, sealed: bool = True) -> str:
-    """The command that makes the most of a secret in a TPM; `sealed`: as data, not as a key."""
-    command = next((each.command for each in COMMANDS if name in each.of), "TPM2_HMAC")
-    return "TPM2_HMAC" if command == "TPM2_Unseal" and not sealed else command
+def command_for(name: str) -> str:
+    """The command that makes the most of a secret in a TPM."""
+    return next((each.command for each in COMMANDS if name in each.of), "TPM2_HMAC")
 
 
 def is_chained(observation: Observation) -> bool:
@@ -192,11 +193,13 @@ def _records(scene: Scene) -> Iterator[Rule]:
             key = path(secret, WRITE_KEY.value)
             yield Rule("opens records", (*keys, recording), reads(secret))
             yield Rule("seals records", (*keys, recording), forges(secret))
+            yield Rule("keystream", (facts.keystream(secret), recording), reads(secret))
+            yield Rule("data passes", (facts.data(secret),), reads(secret))
             asked = asks("TPM2_EncryptDecrypt2", key)
             yield Rule("TPM2_EncryptDecrypt2", (asked, recording), reads(secret))
             yield Rule("TPM2_EncryptDecrypt2", (asked, recording), forges(secret))
             if scene.suite.aead == "aes-gcm":
-                hash_key = knows(path(secret, "ghash_key"))
+                hash_key = knows(path(secret, HASH_KEY))
                 yield Rule("hash key", (knows(key),), hash_key)
                 yield Rule("TPM2_EncryptDecrypt2", (asked,), hash_key)
                 yield Rule("forges with H", (hash_key, recording), forges(secret))
