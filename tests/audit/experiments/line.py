@@ -46,6 +46,11 @@ class Line:
             raise
 
     @property
+    def random(self) -> bytes:
+        """ClientHello.random, which key logs know a connection by."""
+        return self.sent[11:43]
+
+    @property
     def info(self) -> HandshakeCompleted:
         """What was negotiated."""
         assert self.client.info is not None
@@ -93,7 +98,8 @@ class Line:
     def _pass_on(self) -> None:
         octets = self.client.data_to_send()
         self.sent += octets
-        self._socket.sendall(self.meddle(octets))
+        if octets:
+            self._socket.sendall(self.meddle(octets))
 
     def __enter__(self) -> Self:
         return self

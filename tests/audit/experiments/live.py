@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from tests.interop.peers.process import Program, run
@@ -107,13 +109,14 @@ class OpenSsl:
 
     name = "OpenSSL"
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, key_log: Path) -> None:
         accepting = re.compile(rb"^ACCEPT .*:(\d+)$", re.MULTILINE)
         program.wait_for(lambda: bool(accepting.search(program.stdout)), "it listened")
         found = accepting.search(program.stdout)
         assert found
         self.port = int(found[1])
         self._program = program
+        self._key_log = key_log
 
     def answer(self, data: bytes) -> bytes:
         return data.rstrip(b"\n")[::-1] + b"\n"
@@ -121,6 +124,12 @@ class OpenSsl:
     def took_for_the_client(self, port: int) -> bool:
         del port  # it insists on a certificate (-Verify), and answers nobody else
         return True
+
+    def logged(self, label: str, random: bytes) -> bytes:
+        """A secret of a connection, as its key log has it."""
+        prefix = f"{label} {random.hex()} "
+        lines = self._key_log.read_text().splitlines()
+        return bytes.fromhex(next(line for line in lines if line.startswith(prefix))[len(prefix) :])
 
     def await_text(self, text: bytes, times: int = 1) -> None:
         """Until it has said that so often."""
@@ -141,9 +150,19 @@ def openssl(pki: Pki, *options: str) -> Iterator[OpenSsl]:
     arguments = ["-tls1_3", "-accept", "127.0.0.1:0", "-groups", "P-256"]
     arguments += ["-CAfile", str(pki.ca), "-Verify", "2", "-verify_return_error"]
     arguments += ["-cert", str(made.chain), "-key", str(made.key)]
-    with run(["openssl", "s_server", *arguments, *options]) as program:
-        yield OpenSsl(program)
+    with TemporaryDirectory() as folder:
+        key_log = Path(folder, "keys")
+        arguments += ["-keylogfile", str(key_log)]
+        with run(["openssl", "s_server", *arguments, *options]) as program:
+            yield OpenSsl(program, key_log)
 
 
-PSK_OPTIONS: Sequence[str] = ("-psk", PSK.hex(), "-psk_identity", IDENTITY, "-ciphersuites", GCM)
+PSK_OPTIONS: Sequence[str] = (
+    "-psk",
+    PSK.hex(),
+    "-psk_identity",
+    IDENTITY,
+    "-ciphersuites",
+    f"{GCM}:{CCM}",
+)
 """For openssl: the external PSK of the experiments."""
