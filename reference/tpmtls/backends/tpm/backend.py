@@ -170,6 +170,7 @@ class TpmBackend(Backend):
     def unwrap(self, blob: bytes, name: str, algorithm: HashAlgorithm) -> Secret:
         if "hkdf" in self.protect:
             return self._hkdf.unwrap(blob, name, algorithm)
+        self.ledger.record(Crossing(name, "tpm", "in", "TPM2_Load", "encrypted"))
         self.ledger.record(Crossing(name, "tpm", "out", "TPM2_Unseal"))
         return SoftwareSecret(name, self._storage.unseal(blob), algorithm)
 

@@ -129,6 +129,7 @@ class TpmHkdf:
 
     def unwrap(self, blob: bytes, name: str, algorithm: HashAlgorithm) -> Secret:
         """Load what `wrap` stored; nothing of it crosses in clear."""
+        self._ledger.record(Crossing("early_secret", "tpm", "in", "TPM2_Load", "encrypted"))
         return TpmPsk(name, algorithm, self._storage.load(blob))
 
     def destroy(self, secret: Secret) -> None:
