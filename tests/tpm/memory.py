@@ -6,6 +6,9 @@ import base64
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
+
+from tests.tpm.prepared import hmac_states, round_keys
 
 PAGE = 4096
 WORD = 8
@@ -18,16 +21,48 @@ def forms(octets: bytes) -> Iterator[tuple[str, bytes]]:
     yield "raw", octets
     yield "reversed", octets[::-1]
     for size in 4, 8:
-        words = [octets[start : start + size][::-1] for start in range(0, len(octets), size)]
-        yield f"words of {8 * size} bits in the other order", b"".join(words)
+        yield f"words of {8 * size} bits in the other order", _turned(octets, size)
     yield "hexadecimal", octets.hex().encode()
     yield "hexadecimal, upper case", octets.hex().upper().encode()
     yield "hexadecimal with colons", octets.hex(":").encode()
     yield "base64", base64.b64encode(octets[: len(octets) // 3 * 3])
     yield "escaped", repr(octets)[2:-1].encode()
     yield "a decimal number", str(int.from_bytes(octets, "big")).encode()
+    for end in _ENDS:
+        yield f"a Python integer, {end} end first", _digits(int.from_bytes(octets, end))
     for pad in 0x36, 0x5C:  # RFC 2104: what an HMAC makes of its key
         yield f"XOR {pad:02x}", bytes(octet ^ pad for octet in octets)
+    if len(octets) in _HASHED:
+        bits = _HASHED[len(octets)]
+        for name, state in zip(("inner", "outer"), hmac_states(octets, bits), strict=True):
+            for end in _ENDS:
+                looks = b"".join([word.to_bytes(bits // 8, end) for word in state])
+                yield f"{name} state of HMAC, {end} end first", looks
+    if len(octets) in _AES:
+        for number, key in enumerate(round_keys(octets), len(octets) // 16):
+            yield f"round key {number}", key
+            yield f"round key {number}, words in the other order", _turned(key, 4)
+
+
+_HASHED: dict[int, int] = {32: 32, 48: 64}
+"""How long a secret is that is used with SHA-256 or SHA-384, and the bits of their words."""
+_AES = (16, 32)
+_ENDS: tuple[Literal["big", "little"], ...] = ("big", "little")
+
+
+def _turned(octets: bytes, size: int) -> bytes:
+    """Each word with its other end first."""
+    starts = range(0, len(octets), size)
+    return b"".join([octets[start : start + size][::-1] for start in starts])
+
+
+def _digits(number: int) -> bytes:
+    """CPython keeps integers as digits of 30 bits, in words of 32."""
+    made = b""
+    while number:
+        made += (number % 2**30).to_bytes(4, sys.byteorder)
+        number >>= 30
+    return made
 
 
 class Images:

@@ -7,7 +7,10 @@ command to the TPM. The same search finds them where they are not protected as m
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.tpm.memory import PAGE, Found, Images, forms, search_memory, search_traffic
+from tests.tpm.prepared import compressed, hmac_states
 from tests.tpm.relay import Relay
 from tests.tpm.support import SCENARIOS, Ends, client_config, server_config
 from tests.tpm.swtpm import Swtpm
@@ -85,6 +89,12 @@ class Agent:
         assert line.endswith("\n"), "the process has ended"
         self.images.take()
         return bytes.fromhex(line)
+
+    def child(self) -> int:
+        """The one process that it started."""
+        pid = self.process.pid
+        (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(child)
 
     def stop(self) -> None:
         for stream in self.process.stdin, self.process.stdout:
@@ -178,23 +188,40 @@ def auth_value(server: Swtpm) -> bytes:
     return octets
 
 
-def look(agent: Agent, role: str, suite: str, relay: Relay | None = None) -> Secrets:
-    """Run everything, taking images; the secrets."""
+NAMES = {
+    *("shared_secret", "handshake_secret", "main_secret", "derived", "finished_key"),
+    *("client_handshake_traffic_secret", "server_handshake_traffic_secret"),
+    *("client_application_traffic_secret_0", "server_application_traffic_secret_0"),
+    *("client_application_traffic_secret_1", "server_application_traffic_secret_1"),
+    *("exporter_secret", "resumption_secret", "PSK", "early_secret", "binder_key"),
+    *("client_early_traffic_secret", "early_exporter_secret", "write_key", "write_iv"),
+}
+"""The secrets of a connection, of its resumption with 0-RTT, and of KeyUpdates."""
+
+
+def look(
+    agent: Agent, role: str, suite: str, relay: Relay | None = None, inside: Images | None = None
+) -> Secrets:
+    """Run everything, taking images, of what is `inside` the TPM or model too; the secrets."""
     if relay is not None:
         commands = count()
 
         def each() -> None:
             if not next(commands) % EVERY:
                 agent.images.take()
+                if inside is not None:
+                    inside.take()
 
         relay.each = each
     secrets = Conversation(agent, role, suite).everything()
     agent.images.take()
+    if inside is not None:
+        inside.take()
     if relay is not None:
         relay.each = lambda: None
     agent.do("end")
     agent.stop()
-    assert len(secrets) > 20
+    assert {name for name, _ in secrets} - {"ghash_key"} == NAMES
     return secrets
 
 
@@ -211,19 +238,25 @@ def names(found: Found) -> set[str]:
 )
 def test_chained(swtpm: Swtpm, machine: Relay, role: str, suite: str) -> None:
     agent = Agent(role, suite, "tpm", ("chained",), machine.tcti)
-    secrets = look(agent, role, suite, machine)
+    inside = Images(swtpm.process.pid)
+    secrets = look(agent, role, suite, machine, inside)
     assert agent.images.moments > 50
     secrets.add(("authValue", auth_value(swtpm)))
     in_clear = {"write_iv"} if suite == CCM else {"write_iv", "ghash_key"}
     assert names(search_traffic(machine.recorded, secrets)) == in_clear
     assert names(search_memory(agent.images.pieces, secrets)) == in_clear
+    there = names(search_memory(inside.pieces, secrets))  # these very secrets, where they are
+    assert "authValue" in there
+    assert len(there & NAMES) > 12, there
 
 
 @pytest.mark.parametrize("role", ["client", "server"])
 def test_handle_only(role: str) -> None:
     agent = Agent(role, GCM, "handle-only")
-    secrets = look(agent, role, GCM)
+    inside = Images(agent.child())
+    secrets = look(agent, role, GCM, inside=inside)
     assert names(search_memory(agent.images.pieces, secrets)) == set()
+    assert names(search_memory(inside.pieces, secrets)) >= LIVE - {"PSK"} | {"write_key"}
 
 
 class RecordedLink(LocalLink):
@@ -260,8 +293,9 @@ LIVE = {"client_application_traffic_secret_0", "server_application_traffic_secre
 def test_software(role: str) -> None:
     agent = Agent(role, GCM, "software")
     secrets = look(agent, role, GCM)
-    found = names(search_memory(agent.images.pieces, secrets))
-    assert found >= LIVE | {"write_key", "exporter_secret", "write_iv"}
+    found = search_memory(agent.images.pieces, secrets)
+    assert names(found) >= LIVE | {"write_key", "exporter_secret", "write_iv"}
+    assert ("write_key", "round key 10") in found
 
 
 @pytest.mark.parametrize("role", ["client", "server"])
@@ -287,6 +321,21 @@ def test_each_form_is_found_wherever_it_is(at: int) -> None:
     others = [bytes(range(64)) * 64, bytes(100)]
     assert search_memory([others[0]], [("a secret", secret)]) == set()
     assert search_traffic(others, [("a secret", secret)]) == set()
+
+
+@pytest.mark.parametrize(("name", "bits"), [("sha256", 32), ("sha384", 64)])
+def test_the_states_of_hmac(name: str, bits: int) -> None:
+    """They make the HMAC that the key makes; what was hashed before them is one block."""
+    size, key = hashlib.new(name).digest_size, os.urandom(bits)
+
+    def finish(state: list[int], data: bytes) -> bytes:
+        length = (2 * bits + len(data)) * 8
+        block = (data + b"\x80").ljust(2 * bits - 8, b"\0") + length.to_bytes(8, "big")
+        words = compressed(state, block, bits)
+        return b"".join([word.to_bytes(bits // 8, "big") for word in words])[:size]
+
+    inner, outer = hmac_states(key, bits)
+    assert finish(outer, finish(inner, b"data")) == hmac.digest(key, b"data", name)
 
 
 def test_images_see_what_was_there_at_one_moment() -> None:
