@@ -37,6 +37,13 @@ def in_clear(machine: Machine) -> set[str]:
     return {c.secret for c in machine.backend.ledger.crossings() if c.visibility == "clear"}
 
 
+def live(machine: Machine, server: Server, suite: str = GCM) -> Line:
+    """A connection on which the server has answered, and so has all its keys."""
+    line = machine.connect(server, suites=(CipherSuite[suite],))
+    assert line.ask(WRITTEN + b"\n") == server.answer(WRITTEN + b"\n")
+    return line
+
+
 def say(line: Line, hash_key: bytes | None) -> bytes:
     """Let the client say WRITTEN, and the man in the middle INSTEAD; the answer."""
     line.meddle = lambda record: rewrite(record, WRITTEN, INSTEAD, hash_key)
@@ -50,7 +57,7 @@ def test_gcm_is_forged_with_its_hash_key(
     """The key itself is in the TPM; with `chained`, the host never had it."""
     with (
         Machine(PROFILES[key], tmp_path, pki) as machine,
-        machine.connect(server) as line,
+        live(machine, server) as line,
     ):
         hash_key = encrypted_zeros(write_key(server, line))
         assert "ghash_key" in in_clear(machine)
@@ -65,7 +72,7 @@ def test_without_a_hash_key_it_is_noticed(
     """CCM has none, and what would be it in GCM does not help, if one had it."""
     with (
         Machine(PROFILES["chained"], tmp_path, pki) as machine,
-        machine.connect(server, suites=(CipherSuite[suite],)) as line,
+        live(machine, server, suite) as line,
     ):
         assert line.info.suite is CipherSuite[suite]
         assert ("ghash_key" in in_clear(machine)) == (suite == GCM)
