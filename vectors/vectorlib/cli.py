@@ -11,7 +11,7 @@ from .aead_cases import WycheproofError, build_records, build_wycheproof
 from .documents import build_documents
 from .flips import Report, flip_all
 from .problems import Problem
-from .replay import find_replay, replay_problems
+from .replay import find_replay, protection_problems, replay_problems
 from .rfc_text import RfcTextError
 from .wire import WireError
 
@@ -101,6 +101,8 @@ def check() -> Iterator[Problem]:
     for name in library.PATHS:
         yield from shelf.problems(name)
         yield from replay_problems(shelf, name)
+    for name in library.FILES:
+        yield from protection_problems(shelf, name)
 
 
 def malformed() -> Iterator[Problem]:
@@ -126,7 +128,8 @@ def describe_check(compared: dict[str, dict[str, Any]]) -> str:
         if library.can_validate()
         else ["schemas not looked at (no jsonschema)"]
     )
-    done += ["replayed in both roles"] if find_replay() else ["not replayed (no tpmtls)"]
+    asked = "replayed in both roles, and the AEAD cases run, by the reference"
+    done += [asked] if find_replay() else ["not replayed (no tpmtls)"]
     done += [f"{len(library.COLLECTED)} more of Wycheproof held by SHA256SUMS"]
     return f"{len(library.PATHS)} files: " + ", ".join(done)
 

@@ -1,11 +1,12 @@
-"""The hook for the replay through the reference; nothing else here needs `tpmtls`."""
+"""The hook for what the reference is asked; nothing else here needs `tpmtls`."""
 
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Final
 
-from .library import TRACES, Library
+from .library import COLLECTED, TRACES, Library, load
 from .problems import Problem
 from .trace import Trace
 
@@ -16,14 +17,21 @@ Replay = Callable[[Trace, Trace | None], Iterator[Problem]]
 
 def find_replay() -> Replay | None:
     """The replay, or None where the reference or the replay is not there."""
+    hook = _find()
+    if hook is None:
+        return None
+    found: Replay = hook.replay
+    return found
+
+
+def _find(module: str = "") -> ModuleType | None:
     package = __package__ or "vectorlib"
     if (
         importlib.util.find_spec("tpmtls") is None
         or importlib.util.find_spec(f"{package}.{HOOK}") is None
     ):
         return None
-    found: Replay = importlib.import_module(f"{package}.{HOOK}").replay
-    return found
+    return importlib.import_module(f"{package}.{HOOK}{module}")
 
 
 def replay_problems(library: Library, name: str) -> Iterator[Problem]:
@@ -34,3 +42,11 @@ def replay_problems(library: Library, name: str) -> Iterator[Problem]:
     trace = library.trace(name)
     resumed = trace.data["resumes"]
     yield from replay(trace, library.trace(resumed) if resumed else None)
+
+
+def protection_problems(library: Library, name: str) -> Iterator[Problem]:
+    """What the reference does otherwise than a document of AEAD cases; nothing for another one."""
+    hook = _find(".protection")
+    if hook is not None and (name == "records" or name in COLLECTED):
+        document = library.documents[name] if name in library.documents else load(name)
+        yield from hook.protection_problems(name, document)

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 from tlsconform.cli.exits import INTERRUPTED, SUCCESS, USAGE, CommandError, say
 
-COMMANDS: Final = ("server", "client", "self", "requirements", "report")
+COMMANDS: Final = ("server", "client", "self", "vectors", "requirements", "report")
 
 _DESCRIPTION: Final = "Ask an implementation of TLS 1.3 what RFC 9846 asks of it."
 _EPILOG: Final = """\

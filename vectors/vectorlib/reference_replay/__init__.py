@@ -1,4 +1,6 @@
-"""Replays a trace through the reference, in both roles: the only part that imports `tpmtls`.
+"""Asks the reference: replays a trace in both roles; `protection` runs the AEAD cases.
+
+The only part that imports `tpmtls`.
 
 A role is given its ephemeral keys, what is `injected`, and its peer's records. It must send the
 recorded messages and records octet for octet and compute the recorded values, no more and no fewer.
