@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tpmtls.audit.model import Crossed, Moment, Observation, SecretSeen, Stay
 from tpmtls.backends.base import Place
@@ -22,6 +22,7 @@ PROFILES = {
     "handle-only": ("sign", "model"),
 }
 GCM = "TLS_AES_128_GCM_SHA256"
+LAST = 10_000
 LEAVES = {"write_key", "write_iv", "PSK"}
 
 Key = tuple[int, str, str]
@@ -127,7 +128,7 @@ class Fabric:
         """Up to the ClientHello: the Early Secret, and the keys of early data."""
         self.instant += 1
         self.begin((c, "", "ephemeral_key"))
-        if self.has("psk") and not ticket:
+        if self.has("psk"):
             for name in ("finished_key", "derived"):
                 self.cross((0, "", name), "in", "TPM2_Load", "encrypted")
             return None, ()
@@ -135,6 +136,10 @@ class Fabric:
             return None, ()
         psk, secret = (c - 1, "", "PSK"), (c, "", "early_secret")
         self.unwrap(psk, secret)
+        for each in psk, secret:  # the session cache gives a ticket out once
+            self.stays[each] = [
+                replace(s, last=self.instant) if s.last == LAST else s for s in self.stays[each]
+            ]
         binder = self.make(c, "binder_key")
         self.mac(binder)
         self.drop(binder)
@@ -160,7 +165,7 @@ class Fabric:
             self.cross(psk, "in", "unwrap", tpm=False)
         self.begin(secret)
 
-    def wrap(self, c: int, stored: list[Key]) -> None:
+    def wrap(self, c: int) -> None:
         """A ticket's PSK, made and stored."""
         psk, secret = self.make(c, "PSK", ""), (c + 1, "", "early_secret")
         self.instant += 1
@@ -179,8 +184,7 @@ class Fabric:
         elif not self.has("model"):
             self.cross(psk, "out", "wrap", tpm=False)
         self.drop(psk)
-        self.stays[kept].append(Stay(place, self.instant, self.instant + 10_000, stored=True))
-        stored.append(kept)
+        self.stays[kept].append(Stay(place, self.instant, LAST, stored=True))
 
     def connection(self, c: int, *, ticket: bool, early: bool) -> None:
         open_now: dict[str, tuple[Key, ...]] = {}
@@ -208,8 +212,8 @@ class Fabric:
             resumption = self.make(c, "resumption_secret")
             self.drop(main, ours, theirs, *open_now["hs"], *early_records)
         with self.moment(f"{c} data", c):
-            stored: list[Key] = []
-            self.wrap(c, stored)
+            if not self.has("psk"):
+                self.wrap(c)
             self.instant += 4
         with self.moment(f"{c} KeyUpdate", c):
             later = [self.make(c, f"{stem}_1") for stem in stems]
@@ -246,7 +250,7 @@ class Fabric:
         self.connection(1, ticket=False, early=False)
         with self.moment("between"):
             self.instant += 3
-        self.connection(2, ticket=True, early=early)
+        self.connection(2, ticket=not psk, early=early)
         with self.moment("after"):
             self.instant += 1
         for key in tuple(self.since):

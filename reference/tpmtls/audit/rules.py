@@ -102,6 +102,10 @@ AEAD_NEEDS: Final[dict[AeadName, tuple[Expansion, ...]]] = {
 """What of a traffic secret opens and seals records that were recorded."""
 
 
+SIGNING_KEY: Final = "0/signing_key"
+AUTH_VALUE: Final = "0/authValue"
+
+
 def command_for(name: str) -> str:
     """The command that makes the most of a secret in a TPM."""
     return next((each.command for each in COMMANDS if name in each.of), "TPM2_HMAC")
@@ -133,8 +137,8 @@ def _evidence(scene: Scene) -> Iterator[Rule]:
             if crossed.visibility == "clear":
                 fact = facts.carried(crossed.via, crossed.direction, name)
                 yield Rule("carried in clear", (fact,), knows(name))
-            elif chained and crossed.via != "TPM2_Load":
-                premises = facts.recorded_encrypted(name), knows("0/authValue")
+            elif chained and crossed.via != "TPM2_Load" and name != AUTH_VALUE:
+                premises = facts.recorded_encrypted(name), knows(AUTH_VALUE)
                 yield Rule("deciphered", premises, knows(name))
 
 
@@ -238,9 +242,9 @@ def _resumption(scene: Scene, brought: int, made: Iterable[str]) -> Iterator[Rul
 
 
 def _rest(scene: Scene) -> Iterator[Rule]:
-    yield Rule("signs", (knows("0/signing_key"),), facts.SIGNS)
-    yield Rule("TPM2_Sign", (asks("TPM2_Sign", "0/signing_key"),), facts.SIGNS)
-    yield Rule("TPM2_NV_Read", (asks("TPM2_NV_Read", "0/authValue"),), knows("0/authValue"))
+    yield Rule("signs", (knows(SIGNING_KEY),), facts.SIGNS)
+    yield Rule("TPM2_Sign", (asks("TPM2_Sign", SIGNING_KEY),), facts.SIGNS)
+    yield Rule("TPM2_NV_Read", (asks("TPM2_NV_Read", AUTH_VALUE),), knows(AUTH_VALUE))
     for connection in scene.under_psk:
         if connection.psk is not None:
             unsealed = asks("TPM2_Unseal", connection.psk)

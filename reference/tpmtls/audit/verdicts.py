@@ -8,7 +8,7 @@ from typing import Final
 
 from tpmtls.audit import facts
 from tpmtls.audit.attackers import ATTACKERS, GOALS, Attacker
-from tpmtls.audit.closure import Closure, RuleBook
+from tpmtls.audit.closure import Closure, Rule, RuleBook
 from tpmtls.audit.evidence import Evidence, Timeline, Unit
 from tpmtls.audit.model import Cell, Goal, Observation, Step, Verdict
 from tpmtls.audit.rules import rules
@@ -19,8 +19,7 @@ _KEPT: Final = ("knows ", "has ")
 
 def cells(observation: Observation) -> list[Cell]:
     """A cell for each attacker and each goal."""
-    judge = Judge(observation)
-    return [judge.cell(attacker, goal) for attacker in ATTACKERS for goal in GOALS]
+    return Judge(observation).cells()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +50,24 @@ class Reached:
     instants: int = 1
     unit: Unit | None = None
 
+    @property
+    def narrowness(self) -> int:
+        """How little of the goal it is: 0-RTT data alone, or only by playing the server."""
+        return 0 if self.unit and not self.unit.is_early else 1 if self.unit else 2
+
 
 class Judge:
     """One observation, with its rules and its evidence."""
 
-    def __init__(self, observation: Observation) -> None:
+    def __init__(self, observation: Observation, clauses: Iterable[Rule] | None = None) -> None:
+        """`clauses` in place of all that hold."""
         self.timeline = Timeline(observation)
-        self.book = RuleBook(rules(observation))
+        self.book = RuleBook(rules(observation) if clauses is None else clauses)
         self._closures: dict[frozenset[tuple[str, int]], Closure] = {}
+
+    def cells(self) -> list[Cell]:
+        """A cell for each attacker and each goal."""
+        return [self.cell(attacker, goal) for attacker in ATTACKERS for goal in GOALS]
 
     def cell(self, attacker: Attacker, goal: Goal) -> Cell:
         """The verdict on one goal of one attacker."""
@@ -71,7 +80,7 @@ class Judge:
             verdict, reached = "while there", self.reached(attacker, goal, there=True)
         if not reached:
             return Cell(attacker.key, profile, goal, "no", (), self._regret(attacker, goal))
-        best = min(reached, key=lambda each: each.held.now.length(each.fact))
+        best = min(reached, key=lambda each: (each.narrowness, each.held.now.length(each.fact)))
         derivation = best.held.derivation(best.fact)
         last = best.held.now.derivation(best.fact)
         note = "; ".join(self._notes(attacker, goal, reached, last))
