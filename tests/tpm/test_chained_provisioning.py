@@ -25,7 +25,7 @@ from tests.tpm.swtpm import Swtpm
 from tests.unit.commands import tpmtls
 from tpmtls.backends.tpm import chained_layout as layout
 from tpmtls.backends.tpm import chained_lock, chained_provisioning, commands
-from tpmtls.backends.tpm.chain import start_session
+from tpmtls.backends.tpm.chain import Ciphertext, start_session
 from tpmtls.backends.tpm.chained import ChainedBackend
 from tpmtls.backends.tpm.chained_lock import ChainLock, resets
 from tpmtls.backends.tpm.chained_provisioning import (
@@ -517,13 +517,64 @@ def losing_the_flag(command: bytes) -> bytes:
     return command[:flags] + bytes((command[flags] & ~0x40,)) + command[flags + 1 :]
 
 
-@pytest.mark.parametrize("bend", [never_encrypting, losing_the_flag])
-def test_a_tpm_that_behaves_otherwise(machine: Transport, bend: Callable[[bytes], bytes]) -> None:
+def in_clear(which: CC) -> Callable[[bytes], bytes]:
+    """As one that does not encrypt what this command gives, and takes that next as it is."""
+    clear = False
+
+    def bend(command: bytes) -> bytes:
+        nonlocal clear
+        code, before = command_code(command), clear
+        clear = code == which
+        start = 10 + 4 * (2 if code in (CC.NV_Read, CC.NV_Write) else 1)
+        flags = start + 4 + 4 + 2
+        if command[:2] != b"\x80\x02" or command[start + 4 : start + 5] != b"\x03":
+            return command
+        without = 0x40 * clear | 0x20 * before
+        return command[:flags] + bytes((command[flags] & ~without,)) + command[flags + 1 :]
+
+    return bend
+
+
+@pytest.mark.parametrize(
+    ("bend", "said"),
+    [
+        (never_encrypting, "can be read"),
+        (losing_the_flag, "can be read"),
+        (in_clear(CC.HMAC), "can be read"),
+        (in_clear(CC.NV_Read), "can be read"),
+        (in_clear(CC.ECDH_ZGen), "can be read"),
+    ],
+    ids=["never", "no response", "HMAC", "NV_Read", "ECDH_ZGen"],
+)
+def test_a_tpm_that_behaves_otherwise(
+    machine: Transport, bend: Callable[[bytes], bytes], said: str
+) -> None:
     provision_opened(open_device(Device(machine_like(machine))))
-    with pytest.raises(TpmLacks, match="which no standard promises"):
+    with pytest.raises(TpmLacks, match=f"which no standard promises.*{said}"):
         ChainedBackend(open_device(Device(Otherwise(machine, bend))))
     tpm = open_device(Device(machine_like(machine)))
     assert (transient(tpm), loaded_sessions(tpm)) == ([], [])
+
+
+def test_an_empty_auth_value_is_refused(libtpms: Tpm) -> None:
+    """So is a TPM that leaves A out: all chains and is encrypted, by what all know."""
+
+    def urandom(size: int) -> bytes:
+        return bytes(size) if size == layout.AUTH else os.getrandom(size)
+
+    with mock.patch("os.urandom", urandom):
+        provision_opened(libtpms)
+    with pytest.raises(TpmLacks, match="can be read"):
+        ChainedBackend(libtpms)
+
+
+def test_a_tpm_whose_nonces_repeat_is_refused(
+    libtpms: Tpm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provision_opened(libtpms)
+    monkeypatch.setattr(Ciphertext, "repeats", lambda *_: True)
+    with pytest.raises(TpmLacks, match="does not become a key"):
+        ChainedBackend(libtpms)
 
 
 def machine_like(machine: Transport) -> Transport:

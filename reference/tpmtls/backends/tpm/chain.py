@@ -59,6 +59,7 @@ from tpmtls.backends.tpm.objects import TpmObject
 from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.public import Point
 from tpmtls.backends.tpm.responses import command_name
+from tpmtls.backends.tpm.transit import parameter_cipher
 from tpmtls.violations import BackendError, TpmError, TpmUnavailable
 
 _CONTINUE, _DECRYPT, _ENCRYPT = 0x01, 0x20, 0x40  # TPMA_SESSION (Part 2 §8.4)
@@ -78,12 +79,13 @@ class ChainOrderError(BackendError):
 class Ciphertext:
     """A secret (its RFC name) that the TPM encrypted; good for the next command, once."""
 
-    __slots__ = ("_octets", "_position", "name")
+    __slots__ = ("_nonce", "_octets", "_position", "name")
 
-    def __init__(self, name: str, octets: bytes, position: int) -> None:
+    def __init__(self, name: str, octets: bytes, position: int, nonce: bytes) -> None:
         self.name = name
         self._octets: bytes | None = octets
         self._position = position
+        self._nonce = nonce
 
     def take(self, position: int) -> bytes:
         """The octets, if `position` commands of the session have passed and this was the last."""
@@ -93,8 +95,17 @@ class Ciphertext:
         return octets
 
     def shows(self, octets: bytes) -> bool:
-        """Whether these octets are what it has, in clear."""
-        return self._octets is None or octets in self._octets
+        """Whether one who reads the bus finds these octets in it: as it is, or deciphered by what
+        he has read there, as where the TPM left A out of the key, or A is empty.
+        """
+        if self._octets is None:
+            return True
+        decryptor = parameter_cipher(b"", self._nonce, b"").decryptor()
+        return octets in self._octets or octets in decryptor.update(self._octets)
+
+    def repeats(self, other: Ciphertext) -> bool:
+        """Whether both were encrypted under one key and IV: their nonces say."""
+        return self._nonce == other._nonce
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -130,9 +141,10 @@ class Sensitive(Ciphertext):
 class _Use:
     """The authorization area of a command: the session, an empty nonceCaller, and no HMAC."""
 
-    __slots__ = ("_area",)
+    __slots__ = ("_area", "nonce")
 
     def __init__(self, handle: int, attributes: int) -> None:
+        self.nonce = b""
         flags = bytes((_CONTINUE | attributes,))
         self._area = handle.to_bytes(4, "big") + b"\0\0" + flags + b"\0\0"
 
@@ -140,7 +152,8 @@ class _Use:
         return self._area, command.parameters
 
     def open(self, command: Command[Any], parameters: bytes, area: bytes) -> bytes:
-        del command, area  # which it could verify only with A
+        del command  # and the HMAC in the area is empty
+        self.nonce = Reader(area).sized()
         return parameters
 
 
@@ -197,6 +210,7 @@ class Chain:
         tpm.at_close.append(self.close)
         flags = (0, _DECRYPT, _ENCRYPT, _DECRYPT | _ENCRYPT)
         self._uses = {flag: _Use(self._handle, flag) for flag in flags}
+        self._latest = self._uses[0]
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -306,9 +320,9 @@ class Chain:
         self._record(data.name, "in", code)
         return octets, _DECRYPT
 
-    def _output(self, name: str, octets: bytes, code: CC) -> tuple[str, bytes, int]:
+    def _output(self, name: str, octets: bytes, code: CC) -> tuple[str, bytes, int, bytes]:
         self._record(name, "out", code)
-        return name, octets, self._position
+        return name, octets, self._position, self._latest.nonce
 
     def _record(self, name: str, direction: Any, code: CC) -> None:
         if name != NO_SECRET:
@@ -318,7 +332,8 @@ class Chain:
         if self._handle is None:
             raise TpmUnavailable(f"{self.tpm.name} was closed: open it again")
         self._position += 1
-        return self._uses[flags]
+        self._latest = self._uses[flags]
+        return self._latest
 
     def _run(self, command: Command[Any], flags: int) -> Any:
         with self.tpm.device.lock:  # counted, and sent

@@ -1,14 +1,15 @@
 """Does this TPM chain as `--protect chained` needs it? It is tried, at each start, and compared.
 
 The secrets of the probe are drawn here, used once, and stand for nothing; so the host may know them
-and tell what must come out.
+and tell what must come out, and whether one who reads the bus could have read it: in clear; with
+the nonces alone, where A is left out of the key or is empty; or as two ciphertexts of one key.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tpmtls.backends.tpm import chained_layout as layout
 from tpmtls.backends.tpm import commands
-from tpmtls.backends.tpm.chain import Chain
+from tpmtls.backends.tpm.chain import Chain, Ciphertext
 from tpmtls.backends.tpm.constants import HASHES, Alg, Curve
 from tpmtls.backends.tpm.public import Point, parse_public
 from tpmtls.violations import TpmBusy, TpmError, TpmLacks, TpmUnavailable
@@ -24,6 +25,8 @@ from tpmtls.violations import TpmBusy, TpmError, TpmLacks, TpmUnavailable
 _NAME: Final = "probe"
 _SIZES: Final = {"sha256": 32, "sha384": 48}
 _MESSAGE: Final = b"a message"
+_REFUSED: Final = "this TPM cannot do chained, which no standard promises"
+_Made = TypeVar("_Made", bound=Ciphertext)
 
 
 def probe(chain: Chain, hashes: frozenset[str], key_bits: int, mode: Alg) -> frozenset[str]:
@@ -33,7 +36,7 @@ def probe(chain: Chain, hashes: frozenset[str], key_bits: int, mode: Alg) -> fro
     """
     chained = frozenset(name for name in _SIZES if name in hashes and _digests_chain(chain, name))
     if "sha256" not in chained:
-        raise _lacks("an HMAC that came out encrypted does not become a key, or is not encrypted")
+        raise _lacks("an HMAC that came out encrypted does not become a key")
     if not _point_chains(chain):
         raise _lacks("a shared point that came out encrypted does not become data of an HMAC")
     if not _aes_chains(chain, key_bits, mode):
@@ -42,7 +45,18 @@ def probe(chain: Chain, hashes: frozenset[str], key_bits: int, mode: Alg) -> fro
 
 
 def _lacks(what: str) -> TpmLacks:
-    return TpmLacks(f"this TPM cannot do chained, which no standard promises: {what}")
+    return TpmLacks(f"{_REFUSED}: {what}")
+
+
+class _Readable(TpmLacks):
+    """Not to be taken for a command that failed."""
+
+
+def _hidden(made: _Made, octets: bytes) -> _Made:
+    """What was made, if the octets in it cannot be read."""
+    if made.shows(octets):
+        raise _Readable(f"{_REFUSED}: what crosses the bus can be read there")
+    return made
 
 
 def _digests_chain(chain: Chain, name: str) -> bool:
@@ -51,22 +65,27 @@ def _digests_chain(chain: Chain, name: str) -> bool:
     octets = os.urandom(size)
     first = hmac.digest(octets, _MESSAGE, name)
     area = layout.hmac_area(algorithm)
+    over = hmac.digest(octets, first, name)
     try:
-        with chain.step(), chain.create(chain.sensitive(octets, size, _NAME), area) as key:
+        with (
+            chain.step(),
+            chain.create(_hidden(chain.sensitive(octets, size, _NAME), octets), area) as key,
+        ):
+            unused = chain.hmac(key, _MESSAGE, algorithm, _NAME)
             digest = chain.hmac(key, _MESSAGE, algorithm, _NAME)
-            if digest.shows(first):
+            if digest.repeats(unused):
                 return False
-            with chain.create(chain.sensitive(digest, size, _NAME), area) as second:
+            sensitive = _hidden(chain.sensitive(_hidden(digest, first), size, _NAME), first)
+            with chain.create(sensitive, area) as second:
                 once = chain.hmac_in_clear(second, _MESSAGE, algorithm)
             digest = chain.hmac(key, _MESSAGE, algorithm, _NAME)
-            digest = chain.hmac(key, digest, algorithm, _NAME)
+            digest = _hidden(chain.hmac(key, digest, algorithm, _NAME), over)
             with chain.create(chain.sensitive(digest, size, _NAME), area) as third:
                 twice = chain.hmac_in_clear(third, _MESSAGE, algorithm)
-    except (TpmBusy, TpmUnavailable):
+    except (TpmBusy, TpmUnavailable, _Readable):
         raise
     except TpmError:
         return False
-    over = hmac.digest(octets, first, name)
     expected = (hmac.digest(first, _MESSAGE, name), hmac.digest(over, _MESSAGE, name))
     return (once, twice) == expected
 
@@ -86,18 +105,20 @@ def _point_chains(chain: Chain) -> bool:
             chain.create(chain.sensitive(octets, 32, _NAME), area) as key,
         ):
             public = parse_public(theirs.public).point
-            message = chain.message(chain.ecdh_zgen(theirs, point, _NAME), curve.size)
+            peer = ec.EllipticCurvePublicKey.from_encoded_point(
+                ec.SECP256R1(), public.uncompressed(curve.size)
+            )
+            x = ours.exchange(ec.ECDH(), peer)
+            shared = _hidden(chain.ecdh_zgen(theirs, point, _NAME), x)
+            message = _hidden(chain.message(shared, curve.size), x)
             digest = chain.hmac(key, message, Alg.SHA256, _NAME)
             with chain.create(chain.sensitive(digest, 32, _NAME), area) as result:
                 made = chain.hmac_in_clear(result, _MESSAGE, Alg.SHA256)
-    except (TpmBusy, TpmUnavailable):
+    except (TpmBusy, TpmUnavailable, _Readable):
         raise
     except TpmError:
         return False
-    peer = ec.EllipticCurvePublicKey.from_encoded_point(
-        ec.SECP256R1(), public.uncompressed(curve.size)
-    )
-    extracted = hmac.digest(octets, ours.exchange(ec.ECDH(), peer), "sha256")
+    extracted = hmac.digest(octets, x, "sha256")
     return made == hmac.digest(extracted, _MESSAGE, "sha256")
 
 
@@ -119,7 +140,7 @@ def _aes_chains(chain: Chain, bits: int, mode: Alg) -> bool:
                 iv = b"" if mode is Alg.ECB else block
                 command = commands.encrypt_decrypt2(aes_key, block, mode, iv)
                 made = chain.plain(command)[0]
-    except (TpmBusy, TpmUnavailable):
+    except (TpmBusy, TpmUnavailable, _Readable):
         raise
     except TpmError:
         return False

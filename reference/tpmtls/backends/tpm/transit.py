@@ -139,8 +139,11 @@ def kdfe(z: bytes, label: bytes, u: bytes, v: bytes, bits: int, algorithm: str =
     return output[:size]
 
 
-def _cipher(secret: bytes, newer: bytes, older: bytes) -> Cipher[CFB]:
-    """AES-128-CFB for one parameter, from the nonces of its command (Part 1 §21.3)."""
+def parameter_cipher(secret: bytes, newer: bytes, older: bytes) -> Cipher[CFB]:
+    """AES-128-CFB for one parameter, from the nonces of its command (Part 1 §21.3).
+
+    `secret` is the session's key, and the authValue of what it authorizes behind it.
+    """
     material = kdfa(secret, b"CFB", newer, older, _KEY_BITS + _BLOCK_BITS)
     split = _KEY_BITS // 8
     return Cipher(AES(material[:split]), CFB(material[split:]))
@@ -261,7 +264,7 @@ class Session:
             parameters = named(parameters)
         if carrier.command:
             first, rest = _split(parameters)
-            encryptor = _cipher(self._secret, self._nonce, self._nonce_tpm).encryptor()
+            encryptor = parameter_cipher(self._secret, self._nonce, self._nonce_tpm).encryptor()
             parameters = sized(encryptor.update(first)) + rest
         attributes = bytes(
             (
@@ -292,7 +295,8 @@ class Session:
         if not CARRIERS[command.code].response:
             return parameters
         first, rest = _split(parameters)
-        return sized(_cipher(self._secret, nonce, self._nonce).decryptor().update(first)) + rest
+        decryptor = parameter_cipher(self._secret, nonce, self._nonce).decryptor()
+        return sized(decryptor.update(first)) + rest
 
     def _proof(self, about: bytes, nonces: bytes) -> bytes:
         """The HMAC over cpHash or rpHash (Part 1 §19.6.5)."""
