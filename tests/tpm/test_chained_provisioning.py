@@ -189,15 +189,32 @@ def test_objects_and_sessions_of_others_are_left_alone(libtpms: Tpm, tmp_path: P
     libtpms.run(commands.flush_context(session))
 
 
+def test_a_session_that_took_the_place_of_ours_is_left_alone(libtpms: Tpm, tmp_path: Path) -> None:
+    """Killed after ours was flushed, and before the file was removed."""
+    provision_opened(libtpms)
+    dead = ChainLock(tmp_path / "locks")
+    session = libtpms.run(start_session())
+    dead.started(session, resets(libtpms), look(libtpms, FIRST).parent_qualified)
+    dead.ending(libtpms.device)
+    libtpms.run(commands.flush_context(session))
+    theirs = libtpms.run(start_session())
+    assert theirs == session
+    assert dead._mine is not None
+    os.close(dead._mine)
+    dead._mine = None
+    lock = ChainLock(tmp_path / "locks")
+    lock.recover(libtpms)
+    assert loaded_sessions(libtpms) == [theirs]
+    assert list((tmp_path / "locks").glob("process-*")) == [lock._path]
+    lock.close()
+    libtpms.run(commands.flush_context(theirs))
+
+
 # -- killed ----------------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
     """This process is no more."""
-
-
-ENDS = -1
-FLUSH_SESSION = CC.FlushContext.to_bytes(4, "big") + b"\x03"
 
 
 class Deadly:
@@ -212,7 +229,7 @@ class Deadly:
         self.killed = False
 
     def transmit(self, command: bytes) -> bytes:
-        self.sent.append(ENDS if command[6:11] == FLUSH_SESSION else command_code(command))
+        self.sent.append(command_code(command))
         if len(self.sent) - 1 == self.index:
             if self.after:
                 self.inner.transmit(command)
@@ -263,12 +280,12 @@ class Process:
                 return False
         return True
 
-    def _alive(self, act: Callable[[ChainLock], None]) -> Callable[[ChainLock], None]:
+    def _alive(self, act: Callable[..., None]) -> Callable[..., None]:
         """A process that is killed does not clean up after itself: only `_die` does."""
 
-        def unless_dead(lock: ChainLock) -> None:
+        def unless_dead(lock: ChainLock, *rest: Device) -> None:
             if not self.transport.killed:
-                act(lock)
+                act(lock, *rest)
 
         return unless_dead
 
@@ -304,8 +321,8 @@ def test_killed_at_every_command_of_a_handshake(
 ) -> None:
     """The next start finds its way, and leaves nothing but what was provisioned.
 
-    Except where the kill came while the TPM started or ended the session, or had a key of the probe
-    of its capabilities: nobody can tell whose these are. They are one slot each, until a reset.
+    Except where the kill came while the TPM started the session, or had a key of the probe of its
+    capabilities: nobody can tell whose these are. They are one slot each, until a reset.
     """
     locks = tmp_path / "locks"
     indices(machine, locks, provision_opened)
@@ -319,7 +336,7 @@ def test_killed_at_every_command_of_a_handshake(
         made, objects, open_sessions = state(machine)
         assert made == MADE, index
         assert len(objects) <= int(probing[0] <= index <= probing[-1] + MODES_TRIED), index
-        lost = sent[index] == (CC.StartAuthSession if after else ENDS)
+        lost = after and sent[index] == CC.StartAuthSession
         assert len(open_sessions) == int(lost), index
         device = Device(Deadly(machine))
         for handle in (*objects, *open_sessions):  # as a reset would

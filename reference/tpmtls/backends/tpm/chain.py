@@ -225,7 +225,7 @@ class Chain:
             return
         device = self.tpm.device  # `tpm` may be closed already
         with suppress(TpmUnavailable), device.lock:
-            self.lock.ending()
+            self.lock.ending(device)
             with suppress(TpmError):
                 device.execute(commands.flush_context(handle))
         self.lock.close()

@@ -3,6 +3,13 @@
 A TPM without a resource manager keeps the session and the objects of a process that was killed. So
 each process writes down its session, in a file that it holds locked for as long as it lives: a file
 that can be locked is of one that is dead. A TPM in this process needs none of this.
+
+A session is ours for as long as we did not flush it. When we do, its handle may soon be another's,
+and a kill may come before the file is gone. So a session that is to end is marked in the TPM first,
+by a policy with a random number in it, and its file says how to know it: TPM2_PolicyGetDigest tells
+without changing anything. So no session that was written down is lost, and no other's is flushed.
+What is left is the time from TPM2_StartAuthSession to the file, when nobody but the dead process
+knew the handle.
 """
 
 from __future__ import annotations
@@ -22,7 +29,8 @@ from typing import Final
 from tpmtls.backends.tpm import commands
 from tpmtls.backends.tpm.constants import Alg, Capability
 from tpmtls.backends.tpm.constants import CommandCode as CC
-from tpmtls.backends.tpm.frames import Command, Entity, Reader
+from tpmtls.backends.tpm.device import Device
+from tpmtls.backends.tpm.frames import Command, Entity, Reader, only, sized
 from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.responses import TpmResponseError
 from tpmtls.violations import TpmBusy, TpmUnavailable
@@ -30,6 +38,7 @@ from tpmtls.violations import TpmBusy, TpmUnavailable
 _TRANSIENT: Final = 0x80000000
 _MAX_HANDLES: Final = 254
 _MAX_NOTE: Final = 500
+_DIGEST: Final = 32
 _PATIENCE: Final = 30.0
 _FIRST_PAUSE: Final = 0.0002
 _LONGEST_PAUSE: Final = 0.01
@@ -45,6 +54,7 @@ class ChainLock:
         self._steps: int | None = None
         self._mine: int | None = None
         self._path: Path | None = None
+        self._note: dict[str, int | str] = {}
         if folder is not None:
             _private(folder)
             self._steps = _open(folder / "steps")
@@ -89,17 +99,26 @@ class ChainLock:
 
         Whoever finds this file unlocked may flush the session, and the parent's children.
         """
-        if self._mine is not None:
-            note = {"session": session, "resets": reset_count, "parent": parent.hex()}
-            os.pwrite(self._mine, json.dumps(note).encode("ascii"), 0)
+        self._note = {"session": session, "resets": reset_count, "parent": parent.hex()}
+        self._write()
 
-    def ending(self) -> None:
-        """Before the session is flushed: its handle may soon be another's.
-
-        So one who is killed between the two loses a session, and nobody else's is ever flushed.
-        """
-        if self._mine is not None:
+    def ending(self, device: Device) -> None:
+        """Before the session is flushed: mark it, and write down how."""
+        if self._mine is None:
+            return
+        number = os.urandom(_DIGEST)
+        try:
+            device.execute(_policy_cp_hash(int(self._note["session"]), number))
+        except TpmResponseError:  # then it is lost if we are killed before it is flushed
             os.ftruncate(self._mine, 0)
+            return
+        code = CC.PolicyCpHash.to_bytes(4, "big")
+        self._note["digest"] = hashlib.sha256(bytes(_DIGEST) + code + number).hexdigest()
+        self._write()
+
+    def _write(self) -> None:
+        if self._mine is not None:
+            os.pwrite(self._mine, json.dumps(self._note).encode("ascii"), 0)
 
     def close(self) -> None:
         """Remove the file; idempotent."""
@@ -185,15 +204,31 @@ def _bury(path: Path, tpm: Tpm) -> bytes | None:
             note = json.loads(os.pread(descriptor, _MAX_NOTE, 0))
             session, parent = int(note["session"]), bytes.fromhex(note["parent"])
             if note["resets"] == resets(tpm):
-                os.ftruncate(descriptor, 0)
                 with suppress(TpmResponseError):  # it is gone
-                    tpm.device.execute(commands.flush_context(session))
+                    if _is_still(tpm.device, session, note.get("digest")):
+                        os.ftruncate(descriptor, 0)
+                        tpm.device.execute(commands.flush_context(session))
         path.unlink(missing_ok=True)
     except BlockingIOError:
         return None
     finally:
         os.close(descriptor)
     return parent
+
+
+def _is_still(device: Device, session: int, digest: str | None) -> bool:
+    """Whether the handle is of the session that was marked; it is, if none was."""
+    return digest is None or device.execute(_policy_get_digest(session)).hex() == digest
+
+
+def _policy_cp_hash(session: int, number: bytes) -> Command[bytes]:
+    """TPM2_PolicyCpHash (§23.13): the session is of no use any more, and has another digest."""
+    return Command(CC.PolicyCpHash, (Entity(session, b""),), sized(number), bytes)
+
+
+def _policy_get_digest(session: int) -> Command[bytes]:
+    """TPM2_PolicyGetDigest (§23.19)."""
+    return Command(CC.PolicyGetDigest, (Entity(session, b""),), b"", only)
 
 
 def _flush_children(tpm: Tpm, parents: set[bytes]) -> None:

@@ -34,6 +34,7 @@ class CommandCode(IntEnum):
     NV_ReadPublic = 0x169
     PolicyAuthValue = 0x16B
     PolicyCommandCode = 0x16C
+    PolicyCpHash = 0x16E
     ReadPublic = 0x173
     StartAuthSession = 0x176
     GetCapability = 0x17A
@@ -43,6 +44,7 @@ class CommandCode(IntEnum):
     PolicyPCR = 0x17F
     ReadClock = 0x181
     HashSequenceStart = 0x186
+    PolicyGetDigest = 0x189
     PolicyPassword = 0x18C
     CreateLoaded = 0x191
     EncryptDecrypt2 = 0x193
