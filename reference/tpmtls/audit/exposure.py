@@ -1,0 +1,99 @@
+"""How far a secret was exposed in a run, in one word, and where and when, in a few."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum
+
+from tpmtls.audit.model import Crossed, Observation, SecretSeen, Stay
+
+
+class Exposure(Enum):
+    """From the most exposed to the least; the last two are of what the run has no secret for."""
+
+    HOST = "lives in host memory"
+    PASSES = "passes in clear"
+    ENCRYPTED = "crosses encrypted only"
+    INSIDE = "never outside"
+    PUBLIC = "public constant"
+    ABSENT = "not made"
+
+    @property
+    def meaning(self) -> str:
+        """The same in a sentence."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Exposure.HOST: "in clear in this process's memory from one operation to the next",
+    Exposure.PASSES: "in clear on the bus and in host memory while a command carries it",
+    Exposure.ENCRYPTED: "outside the TPM only under a key that this process does not have",
+    Exposure.INSIDE: "made in the TPM or the model, and never out of it",
+    Exposure.PUBLIC: "made of zeros and empty strings: the same for everyone",
+    Exposure.ABSENT: "this connection had no use for it",
+}
+
+
+def exposure(secret: SecretSeen) -> Exposure:
+    """The worst of what was seen of it."""
+    if any(stay.place == "host" for stay in secret.stays):
+        return Exposure.HOST
+    if any(crossed.visibility == "clear" for crossed in secret.crossings):
+        return Exposure.PASSES
+    return Exposure.ENCRYPTED if secret.crossings else Exposure.INSIDE
+
+
+def _span(observation: Observation, stay: Stay) -> str:
+    """`1 ServerHello – 2 close`."""
+    during = [m.name for m in observation.moments if m.first <= stay.last and stay.first <= m.last]
+    return " – ".join(dict.fromkeys((during[0], during[-1]))) if during else ""
+
+
+def places(observation: Observation, secret: SecretSeen) -> tuple[str, ...]:
+    """Where it stayed, from which moment to which: `tpm: 1 ServerHello – 1 Finished`."""
+    said: dict[str, list[str]] = {}
+    for stay in secret.stays:
+        stored = "in clear" if stay.place == "host" else "wrapped"
+        place = f"disk, {stored}" if stay.stored else stay.place
+        said.setdefault(place, []).append(_span(observation, stay))
+    return tuple(f"{place}: {', '.join(dict.fromkeys(when))}" for place, when in said.items())
+
+
+def carried(observation: Observation, secret: SecretSeen) -> tuple[str, ...]:
+    """What carried it, and when: `1 ServerHello: TPM2_HMAC out, TPM2_LoadExternal in, clear`."""
+    said: dict[str, list[str]] = {}
+    for moment in observation.moments:
+        crossed = [c for c in secret.crossings if moment.first <= c.instant <= moment.last]
+        if crossed:
+            said.setdefault(_crossings(crossed), []).append(moment.name)
+    return tuple(f"{', '.join(moments)}: {what}" for what, moments in said.items())
+
+
+def _crossings(crossed: list[Crossed]) -> str:
+    """Each kind once, in the order of their first, with how often; what can be read apart."""
+    said = []
+    for visibility in ("clear", "encrypted"):
+        kinds: Counter[str] = Counter()
+        for each in crossed:
+            if each.visibility == visibility:
+                kinds[f"{each.via} {each.direction}"] += each.times
+        if kinds:
+            listed = (f"{kind} ×{times}" if times > 1 else kind for kind, times in kinds.items())
+            said.append(f"{', '.join(listed)}, {visibility}")
+    return "; ".join(said)
+
+
+def host_memory(observation: Observation, secret: SecretSeen) -> tuple[str, ...]:
+    """For each moment: `stays`, `passes` or nothing, of a secret in clear in host memory."""
+    found = []
+    for moment in observation.moments:
+        stays = any(
+            stay.place == "host" and stay.first <= moment.last and stay.last >= moment.first
+            for stay in secret.stays
+        )
+        passes = any(
+            each.visibility == "clear" and moment.first <= each.instant <= moment.last
+            for each in secret.crossings
+        )
+        found.append("stays" if stays else "passes" if passes else "")
+    return tuple(found)
