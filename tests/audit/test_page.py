@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests import chromium
 from tests.audit.fabricated import PROFILES, fabricate
 from tpmtls.audit.answer import QUESTION, answer
 from tpmtls.audit.derivations import Scene
@@ -23,17 +22,6 @@ from tpmtls.audit.html import page
 from tpmtls.audit.model import Audit, Cell, Crossed, Moment, Observation, SecretSeen, Stay, Step
 from tpmtls.audit.verdicts import cells
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 MOMENTS = (Moment("before", 0, 0, 1), Moment("1 ServerHello", 1, 2, 5), Moment("after", 0, 6, 9))
 OUT = Crossed("tpm", "out", "TPM2_HMAC", "clear", 3)
 HIDDEN = replace(OUT, direction="in", via="TPM2_Load", visibility="encrypted", times=2)
@@ -208,7 +196,7 @@ def test_the_answer_is_that_of_the_verdicts() -> None:
 
 # -- in a browser ----------------------------------------------------------------------------------
 
-PROBE = """<script>
+PROBE = """
 const errors = [];
 addEventListener("error", event => errors.push(event.message));
 document.addEventListener("securitypolicyviolation", event => errors.push(event.blockedURI));
@@ -257,25 +245,12 @@ addEventListener("load", async () => {
   said.errors = errors;
   document.title = JSON.stringify(said);
 });
-</script>"""
-
-
-def chromium(tmp_path: Path, text: str, *arguments: str) -> str:
-    """What it writes; the page is opened from a file, with no network there is."""
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
-    file = tmp_path / "audit.html"
-    file.write_text(text, "utf-8")
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *arguments]
-    command += ["--proxy-server=127.0.0.1:9", "--virtual-time-budget=2000", file.as_uri()]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    return run.stdout
+"""
 
 
 def test_it_works_in_a_browser(tmp_path: Path) -> None:
-    text = page(audit()).replace("<script>", f"{PROBE}<script>", 1)
-    out = chromium(tmp_path, text, "--window-size=1280,900", "--dump-dom")
-    said = json.loads(out.partition("<title>")[2].partition("</title>")[0])
+    arguments = "--window-size=1280,900", "--virtual-time-budget=2000"
+    said = json.loads(chromium.title(tmp_path, page(audit()), PROBE, *arguments))
     assert said == {
         "first": "software",
         "click": ["all", "#all"],
@@ -297,7 +272,7 @@ def test_it_works_in_a_browser(tmp_path: Path) -> None:
 
 def test_it_prints(tmp_path: Path) -> None:
     file = tmp_path / "audit.pdf"
-    chromium(tmp_path, page(audit()), f"--print-to-pdf={file}")
+    chromium.run(tmp_path, page(audit()), f"--print-to-pdf={file}")
     printed = file.read_bytes()
     assert printed.startswith(b"%PDF-")
     assert 2 < len(re.findall(rb"/Type\s*/Page\b", printed)) < 20
