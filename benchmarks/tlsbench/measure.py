@@ -30,7 +30,8 @@ class Missing(Exception):
 class Effort:
     """How much time a figure gets: seconds for each contender, in so many turns.
 
-    `quick` leaves out the large sizes. With `seconds` 0, each contender runs once: a smoke test.
+    `quick` leaves out large sizes, and variants. With `seconds` 0 each contender runs once: a smoke
+    test.
     """
 
     seconds: float = 3.0
@@ -45,7 +46,7 @@ class Effort:
 
 
 FULL: Final = Effort()
-QUICK: Final = Effort(0.25, 3, quick=True)
+QUICK: Final = Effort(0.15, 3, quick=True)
 SMOKE: Final = Effort(0.0, 1, quick=True)
 
 

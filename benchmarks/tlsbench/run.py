@@ -15,7 +15,10 @@ from tlsbench.measure import FULL, QUICK, SMOKE, Effort, Missing, Progress
 from tlsbench.results import Report, Table
 from tlsbench.stacks import STACKS
 
-TABLES: Final = ("handshakes", "records", "startup")
+TABLES: Final = (
+    *("handshakes", "records", "startup", "connections", "transfers"),
+    *("tpm", "aead", "servers", "suite"),
+)
 _EFFORTS: Final = {FULL: "full", QUICK: "quick", SMOKE: "smoke"}
 _PROGRAMS: Final = {"openssl": ("openssl", "version"), "swtpm": ("swtpm", "--version")}
 

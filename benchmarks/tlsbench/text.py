@@ -39,9 +39,11 @@ def sections(table: Table) -> Iterator[tuple[list[str], list[list[str]]]]:
         ratios = [ratio for ratio in table.ratios if ratio.case == case]
         header = [case]
         for column in columns:
-            header.append(f"{column}, {table.columns[column]}")
+            unit = table.columns[column]
+            header.append(f"{column}, {unit}" if unit else column)
             if any(ratio.column == column for ratio in ratios):
                 header.append("ratio")
+        header += [""] * (len(header) == 1)  # nobody is here: there is room for the reason
         body = [_cells(row, columns, ratios, len(header)) for row in rows]
         yield header, body
 
@@ -54,9 +56,20 @@ def _cells(row: Row, columns: Sequence[str], ratios: Sequence[Ratio], width: int
         figure = row.figures.get(column)
         cells.append(spread(figure) if figure else "")
         if any(ratio.column == column for ratio in ratios):
-            beside = [r for r in ratios if r.column == column and r.beside == row.subject]
-            cells.append(f"{spread(beside[0].value)} ×" if beside else "")
+            cells.append(_ratio(row, [ratio for ratio in ratios if ratio.column == column]))
     return cells
+
+
+def _ratio(row: Row, ratios: Sequence[Ratio]) -> str:
+    """What stands beside a row: how many times as much the one subject of all ratios has.
+
+    Where there are several subjects, each has its own ratio in its row.
+    """
+    several = len({ratio.subject for ratio in ratios}) > 1
+    for ratio in ratios:
+        if row.subject == (ratio.subject if several else ratio.beside):
+            return f"{spread(ratio.value)} ×"
+    return ""
 
 
 def target_cells(target: Target) -> list[str]:

@@ -36,9 +36,7 @@ def test_text():
 def test_unknown_table():
     outcome = run("bench", "--only", "handshake")
     assert outcome.status == 2
-    assert outcome.stderr == (
-        "tpmtls: there is no table 'handshake'; there are handshakes, records, startup\n"
-    )
+    assert outcome.stderr.startswith("tpmtls: there is no table 'handshake'; there are handshakes,")
 
 
 def test_plots_cannot_be_written(tmp_path):

@@ -16,6 +16,10 @@ SEAL, OPEN = "seal", "open"
 LARGE, SMALL = 2**14, 64
 LUMP = 2**16
 """Octets that come from the transport at once."""
+QUICK_SUITES = (
+    tpmtls.CipherSuite.TLS_AES_128_GCM_SHA256,
+    tpmtls.CipherSuite.TLS_CHACHA20_POLY1305_SHA256,
+)
 ABOUT = (
     "A client that is connected to a server of the reference: sealing takes one call for each "
     f"record's data, and gives the octets for the transport; opening takes {LUMP // 1024} KiB "
@@ -31,7 +35,7 @@ def measure(effort: Effort, progress: Progress) -> Table:
     ratios: list[Ratio] = []
     with certificates() as files:
         for size in (LARGE, SMALL):
-            for suite in SUITES:
+            for suite in QUICK_SUITES if effort.quick else tuple(SUITES):
                 case = f"{size} octets, {suite.name}"
                 probes: dict[str, Probe] = {}
                 absent: list[Row] = []

@@ -126,6 +126,10 @@ class Tpm:
         """Remove objects from the TPM; one that is gone already is none the worse."""
         self._table.flush(*objects)
 
+    def evict(self) -> None:
+        """Leave all slots to somebody else; what was in them comes back when it is used."""
+        self._table.evict_all()
+
     @contextmanager
     def esapi(self) -> Iterator[Any]:
         """A tpm2_pytss.ESAPI for rare commands; the block has the TPM and all slots to itself.
@@ -133,7 +137,7 @@ class Tpm:
         What it loads, it flushes.
         """
         with self.device.lock:
-            self._table.evict_all()
+            self.evict()
             with self.device.esapi() as esapi:
                 yield esapi
 
