@@ -183,7 +183,8 @@ class ExternalPsk:
     def load(cls, file: str | os.PathLike[str] | bytes) -> Self:
         """A PSK in a TPM, from the path or the octets of what `tpmtls key import-psk` made.
 
-        It is of use with a TPM backend only, the same TPM, and the protection level `hkdf`.
+        It is of use with a TPM backend only, the same TPM, and the protection level `hkdf`, or
+        `chained` where it was made for that.
         """
         from tpmtls.backends.tpm.psk import ProvisionedPsk
 

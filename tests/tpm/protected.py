@@ -13,7 +13,7 @@ from typing import Any
 
 from tpmtls import open_backend
 from tpmtls.codepoints import CipherSuite, NamedGroup
-from tpmtls.config import ClientConfig, Credential, ServerConfig
+from tpmtls.config import ClientConfig, Credential, ExternalPsk, ServerConfig
 from tpmtls.connection import ClientConnection, ServerConnection
 from tpmtls.tickets import ReplayGuard, SessionCache, TicketKeys
 
@@ -23,7 +23,9 @@ class Protected:
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.backend = open_backend(told["backend"], tcti=told["tcti"], protect=told["protect"])
+        psk = told["psk"]
         common: dict[str, Any] = {
+            "psks": () if psk is None else (ExternalPsk.load(psk.encode()),),
             "groups": (NamedGroup.secp256r1,),
             "suites": (CipherSuite[told["suite"]],),
         }

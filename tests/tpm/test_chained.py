@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ from tpmtls.backends.tpm.chain import ChainOrderError
 from tpmtls.backends.tpm.chained import CLAIM, ChainedBackend
 from tpmtls.backends.tpm.chained_secrets import ChainedKeyShare, ChainedShared
 from tpmtls.backends.tpm.constants import Alg
+from tpmtls.backends.tpm.keys import create_key
 from tpmtls.backends.tpm.opening import Tpm, open_tpm
 from tpmtls.backends.tpm.public import Point
-from tpmtls.codepoints import CipherSuite, NamedGroup
+from tpmtls.codepoints import CipherSuite, NamedGroup, SignatureScheme
 from tpmtls.violations import BackendError, ConfigurationError, PeerViolation, StoredSecretError
 from vectors.vectorlib.documents import OUTLINES
 from vectors.vectorlib.names import PEER
@@ -404,6 +406,13 @@ def test_keys_and_nothing_shorter(local: ChainedBackend) -> None:
     early = local.extract(SHA256, None, local.import_psk(os.urandom(32), SHA256), "early_secret")
     with pytest.raises(BackendError, match="no HMAC key of this hash"):
         local.expand_label(early, b"derived", b"", 31, "derived")
+
+
+def test_a_signing_key_in_this_tpm(local: ChainedBackend) -> None:
+    with closing(local.signer(create_key(local.tpm, "ecc-p256").pem())) as signer:
+        assert list(signer.schemes) == [SignatureScheme.ecdsa_secp256r1_sha256]
+        SCENARIOS["full"](Ends(local, None))  # it comes between the steps of no chain
+        assert signer.sign(signer.schemes[0], b"data")
 
 
 # -- opening ---------------------------------------------------------------------------------------

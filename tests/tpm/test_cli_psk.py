@@ -16,7 +16,7 @@ from tpmtls.algorithms import SHA256, SHA384
 from tpmtls.backends.tpm.frames import OWNER, Command, sized
 from tpmtls.backends.tpm.hkdf import host_octets
 from tpmtls.backends.tpm.opening import open_tpm
-from tpmtls.backends.tpm.psk import _two_keys
+from tpmtls.backends.tpm.psk import two_keys
 from tpmtls.codepoints import CipherSuite
 from tpmtls.config import ExternalPsk
 
@@ -200,7 +200,7 @@ def test_the_bus_can_be_encrypted(tcti: str, out: Path, encrypt_bus: str) -> Non
         arguments = ("--encrypt-bus",)
     if encrypt_bus == "pinned":
         arguments += (run("key", "salt-name", "--tcti", tcti).stdout.decode().strip(),)
-    finished_key, derived = map(host_octets, _two_keys(KEY, SHA256))
+    finished_key, derived = map(host_octets, two_keys(KEY, SHA256))
     with open_tpm(tcti) as beside, beside.device.recording() as recorder:
         outcome = import_psk(tcti, out, PSK, *arguments)
         assert outcome.status == 0, outcome.stderr

@@ -273,7 +273,8 @@ def test_the_file_says_what_it_is(libtpms: Tpm, tmp_path: Any) -> None:
     assert bytes.fromhex(values["identity"]) == psk.identity
     assert ProvisionedPsk.parse(psk.encode()) == psk
     assert repr(psk) == (
-        "ProvisionedPsk(identity=b'\\xff\\x00 any octets', hash=HashAlgorithm(name='sha384'))"
+        "ProvisionedPsk(identity=b'\\xff\\x00 any octets', hash=HashAlgorithm(name='sha384'),"
+        " chained=False)"
     )
     file = tmp_path / "a.psk"
     file.write_bytes(psk.encode())

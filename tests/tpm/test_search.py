@@ -26,14 +26,17 @@ from tests.tpm.support import SCENARIOS, Ends, client_config, server_config
 from tests.tpm.swtpm import Swtpm
 from tests.tpm.test_ledger import Telling, constants
 from tests.unit.support import pki
+from tpmtls.algorithms import SHA256
 from tpmtls.backends.handle_model import HandleModel
 from tpmtls.backends.handle_only import HandleOnlyBackend, LocalLink
 from tpmtls.backends.handle_process import Field, Operation, frame
 from tpmtls.backends.ledger import Ledger
 from tpmtls.backends.tpm import chained_layout as layout
+from tpmtls.backends.tpm.chained import ChainedBackend
 from tpmtls.backends.tpm.chained_provisioning import open_chain, provision
 from tpmtls.backends.tpm.opening import open_tpm
 from tpmtls.codepoints import CipherSuite
+from tpmtls.config import ExternalPsk
 from tpmtls.connection import ClientConnection, Connection, ServerConnection
 from tpmtls.events import ApplicationData, EarlyData, HandshakeCompleted
 from tpmtls.tickets import ReplayGuard, SessionCache, TicketKeys
@@ -56,6 +59,7 @@ class Agent:
         backend: str,
         protect: tuple[str, ...] | None = None,
         tcti: str | None = None,
+        psk: bytes | None = None,
     ) -> None:
         made = pki().server()
         told = {
@@ -64,6 +68,7 @@ class Agent:
             "backend": backend,
             "protect": protect,
             "tcti": tcti,
+            "psk": None if psk is None else psk.decode(),
             "ca": str(pki().ca),
             "chain": str(made.chain),
             "key": str(made.key),
@@ -166,6 +171,10 @@ class Conversation:
         self.connect(early_data=b"early")
         assert self.psk == "resumption"
         self.exchange(self.agent.do("close"))
+        return self.secrets()
+
+    def secrets(self) -> Secrets:
+        """What the peer knows, and not everyone."""
         known = constants()
         return {(name, octets) for name, octets in self.peer.secrets if octets not in known}
 
@@ -199,20 +208,24 @@ NAMES = {
 """The secrets of a connection, of its resumption with 0-RTT, and of KeyUpdates."""
 
 
+def take_images(relay: Relay, *images: Images) -> None:
+    """At each EVERYth command to the TPM, while the process waits."""
+    commands = count()
+
+    def each() -> None:
+        if not next(commands) % EVERY:
+            for of in images:
+                of.take()
+
+    relay.each = each
+
+
 def look(
     agent: Agent, role: str, suite: str, relay: Relay | None = None, inside: Images | None = None
 ) -> Secrets:
     """Run everything, taking images, of what is `inside` the TPM or model too; the secrets."""
     if relay is not None:
-        commands = count()
-
-        def each() -> None:
-            if not next(commands) % EVERY:
-                agent.images.take()
-                if inside is not None:
-                    inside.take()
-
-        relay.each = each
+        take_images(relay, agent.images, *(() if inside is None else (inside,)))
     secrets = Conversation(agent, role, suite).everything()
     agent.images.take()
     if inside is not None:
@@ -248,6 +261,31 @@ def test_chained(swtpm: Swtpm, machine: Relay, role: str, suite: str) -> None:
     there = names(search_memory(inside.pieces, secrets))  # these very secrets, where they are
     assert "authValue" in there
     assert len(there & NAMES) > 12, there
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_chained_external_psk(swtpm: Swtpm, role: str) -> None:
+    """Provisioned by another process."""
+    provision(swtpm.tcti)
+    known = ExternalPsk(b"an identity", os.urandom(32), SHA256)
+    with open_tpm(swtpm.tcti) as tpm:
+        psk = ChainedBackend(tpm).provision_psk(known.identity, known.key, SHA256).encode()
+    relay = Relay(swtpm)
+    agent = Agent(role, CCM, "tpm", ("chained",), relay.tcti, psk)
+    take_images(relay, agent.images)
+    talk = Conversation(agent, role, CCM)
+    talk.client = talk.client.replace(psks=(known,))
+    talk.server = talk.server.replace(psks=(known,))
+    talk.connect()
+    assert talk.psk == "external"
+    relay.each = lambda: None
+    agent.do("end")
+    agent.stop()
+    relay.close()
+    secrets = talk.secrets()
+    assert {name for name, _ in secrets} >= {"PSK", "early_secret", "finished_key", "derived"}
+    assert names(search_traffic(relay.recorded, secrets)) == {"write_iv"}
+    assert names(search_memory(agent.images.pieces, secrets)) == {"write_iv"}
 
 
 @pytest.mark.parametrize("role", ["client", "server"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import closing
 from getpass import getpass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,9 @@ Make of a pre-shared key (PSK) the two keys that TLS needs of it, and encrypt th
 for this TPM alone, into a file. The host sees the PSK this once. Afterwards neither
 the disk nor the host has it, nor its Early Secret, and the TPM gives out no more
 than binders and the secrets of connections. The price is 0-RTT: there is none.
+
+With --chained it is for the level chained, which `tpmtls key chain` prepares, and else
+for hkdf. Then the two keys cross to the TPM in clear: do it where you trust the bus.
 
 It does not help against code on this host that may use the TPM: that can make
 binders, and so connect as this end, for as long as it runs here. And only psk_dhe_ke
@@ -52,6 +56,9 @@ def add_arguments(part: ArgumentParser) -> None:
         default="sha256",
         help="the hash of the suites that it is used with (%(default)s)",
     )
+    part.add_argument(
+        "--chained", action="store_true", help="for --protect chained, and for it alone"
+    )
     part.add_argument("--out", metavar="FILE", required=True, help="where to keep the two keys")
     part.add_argument(
         "--force", action="store_true", help="replace the file that is there; it cannot be undone"
@@ -64,19 +71,27 @@ def add_arguments(part: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Provision it."""
     from tpmtls.backends.tpm import psk
+    from tpmtls.backends.tpm.chained import ChainedBackend
     from tpmtls.backends.tpm.opening import open_tpm
     from tpmtls.backends.tpm.transit import Transit, parse_salt_name
     from tpmtls.cli import key, settings
 
     if not arguments.force and Path(arguments.out).exists():
         raise CommandError(f"--out: there is {arguments.out} already; --force replaces it", USAGE)
+    if arguments.chained and arguments.encrypt_bus is not False:
+        raise CommandError("--encrypt-bus cannot help with --chained: leave out one", USAGE)
     with open_tpm(arguments.tcti, owner_password=settings.owner_password(arguments)) as tpm:
         key.refuse_ephemeral(tpm)
         if arguments.encrypt_bus is not False:
             pin = arguments.encrypt_bus
             Transit(tpm, parse_salt_name(pin) if isinstance(pin, str) else None)
         identity, octets = arguments.psk or _read(arguments.hex_file)
-        made = psk.provision(tpm, identity, octets, psk.HASHES[arguments.hash])
+        algorithm = psk.HASHES[arguments.hash]
+        if arguments.chained:
+            with closing(ChainedBackend(tpm)) as backend:
+                made = backend.provision_psk(identity, octets, algorithm)
+        else:
+            made = psk.provision(tpm, identity, octets, algorithm)
         key.write_private(arguments.out, made.encode(), replace=arguments.force)
         say(f"{arguments.out} has the PSK {identity.decode()!r}, of use in {tpm.name} only")
 

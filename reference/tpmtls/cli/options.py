@@ -191,8 +191,8 @@ def add_protocol(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         action="append",
         default=[],
         help="external pre-shared key, for SHA-256: its identity as text, its octets in"
-        " hexadecimal; or, with --backend tpm and hkdf, a file that `tpmtls key import-psk` made;"
-        " repeat it for more",
+        " hexadecimal; or, with --backend tpm and hkdf or chained, a file that"
+        " `tpmtls key import-psk` made; repeat it for more",
     )
     return group
 

@@ -152,6 +152,10 @@ class TpmBackend(Backend):
 
     def check_psk(self, key: bytes | PskReference) -> None:
         if isinstance(key, ProvisionedPsk):
+            if key.chained:
+                raise ConfigurationError(
+                    f"the PSK {key.identity!r} is in the TPM for the protection level chained"
+                )
             if "hkdf" not in self.protect:
                 raise ConfigurationError(
                     f"the PSK {key.identity!r} is in the TPM: it needs the protection level hkdf"

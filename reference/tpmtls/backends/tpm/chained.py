@@ -6,7 +6,8 @@ Not against code that can send commands to the TPM: it leaves out the flag that 
 encryption, and reads everything. It is an experiment on libtpms and swtpm, tried on no chip.
 
 In clear are: IVs; with GCM the hash key H, with which who has it can forge records; keystream, and
-with it plaintext, which the host has anyway; exported values; external PSKs, which the host brings.
+with it plaintext, which the host has anyway; exported values; external PSKs, where the host brings
+them as octets.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from tpmtls.backends.base import (
     hkdf_label,
 )
 from tpmtls.backends.ledger import Crossing, Direction, Ledger, Visibility
+from tpmtls.backends.references import open_key
 from tpmtls.backends.software import SoftwareBackend, SoftwareSecret
-from tpmtls.backends.software_signer import SoftwareSigner
 from tpmtls.backends.tpm import chained_layout as layout
+from tpmtls.backends.tpm import chained_stored
 from tpmtls.backends.tpm.agreement import TPM_CURVES, checked_point
 from tpmtls.backends.tpm.agreement import groups as tpm_groups
 from tpmtls.backends.tpm.chain import NO_SECRET, Chain, Digest
@@ -43,20 +45,17 @@ from tpmtls.backends.tpm.chained_secrets import (
     ChainedShared,
     PublicConstant,
 )
+from tpmtls.backends.tpm.chained_stored import LentChained
 from tpmtls.backends.tpm.constants import HASHES, Alg
 from tpmtls.backends.tpm.constants import CommandCode as CC
-from tpmtls.backends.tpm.frames import Reader, sized
 from tpmtls.backends.tpm.objects import TpmObject
 from tpmtls.backends.tpm.opening import Tpm
+from tpmtls.backends.tpm.psk import ProvisionedBinderKey, ProvisionedPsk, ProvisionedSecret
 from tpmtls.codepoints import NamedGroup
 from tpmtls.violations import (
     BackendError,
     ConfigurationError,
-    StoredSecretError,
-    TpmBusy,
-    TpmError,
     TpmLacks,
-    TpmUnavailable,
 )
 
 CHAINED: Final = "chained"
@@ -65,7 +64,6 @@ CLAIM: Final = (
     " code that can send commands to the TPM can ask without encryption, and reads everything;"
     " experimental, unverified on chips"
 )
-_WRAPPED: Final = b"\x03"
 _NEEDED: Final = (
     *(CC.StartAuthSession, CC.CreateLoaded, CC.ECDH_ZGen, CC.HMAC, CC.EncryptDecrypt2),
     *(CC.NV_DefineSpace, CC.NV_ReadPublic, CC.NV_Read, CC.NV_Write, CC.EvictControl),
@@ -100,7 +98,7 @@ class ChainedBackend(Backend):
         self.ledger: Ledger = ChainLedger()
         self._chain, self._generation = _opened(tpm, self.ledger)
         try:
-            hashes = probe(self._chain, capabilities.hmac_hashes, 128, modes[0])
+            self._hashes = probe(self._chain, capabilities.hmac_hashes, 128, modes[0])
         except BaseException:
             self._chain.close()
             raise
@@ -111,7 +109,7 @@ class ChainedBackend(Backend):
         self.suites = tuple(
             number
             for number, row in SUITES.items()
-            if row.hash.name in hashes
+            if row.hash.name in self._hashes
             and row.aead != "chacha20-poly1305"
             and capabilities.modes(8 * row.key_length)
         )
@@ -141,6 +139,8 @@ class ChainedBackend(Backend):
     def extract(
         self, algorithm: HashAlgorithm, salt: Secret | None, ikm: Secret | None, name: str
     ) -> Secret:
+        if isinstance(ikm, ProvisionedSecret):
+            return ikm.extract(salt, name)
         if isinstance(ikm, ChainedPsk):
             key, ikm.early_secret = ikm.early_secret, None
             if key is None or salt is not None:
@@ -174,6 +174,8 @@ class ChainedBackend(Backend):
     def expand_label(
         self, secret: Secret, label: bytes, context: bytes, length: int, name: str
     ) -> Secret:
+        if isinstance(secret, ProvisionedSecret | ProvisionedBinderKey):
+            return secret.expand_label(label, context, length, name)
         if isinstance(secret, PublicConstant):
             made = self._host.expand_label(secret, label, context, length, name)
             return PublicConstant(name, _host_octets(made), secret.hash)
@@ -248,47 +250,45 @@ class ChainedBackend(Backend):
         return aead
 
     def signer(self, key: Any) -> Signer:
-        return SoftwareSigner(key)
+        """As `open_key`, with this TPM for the keys that are in one."""
+        return open_key(key, tpm=self.tpm)
 
     # -- secrets that come and go ------------------------------------------------------------------
 
     def import_psk(self, key: bytes | PskReference, algorithm: HashAlgorithm) -> Secret:
         self.check_psk(key)
+        if isinstance(key, ProvisionedPsk):
+            return chained_stored.load_psk(self._chain, self._generation, key)
         return self._host.import_psk(key, algorithm)
 
     def check_psk(self, key: bytes | PskReference) -> None:
-        if isinstance(key, PskReference):
+        if not isinstance(key, ProvisionedPsk):
+            super().check_psk(key)
+        elif not key.chained:
             raise ConfigurationError(
-                f"the PSK {key.identity!r} is two keys that {CHAINED} cannot use: it needs the"
-                " protection level hkdf"
+                f"the PSK {key.identity!r} is in the TPM for the protection level hkdf: for"
+                f" {CHAINED}, make it with `tpmtls key import-psk --chained`"
             )
+
+    def provision_psk(
+        self, identity: bytes, key: bytes, algorithm: HashAlgorithm
+    ) -> ProvisionedPsk:
+        """An external PSK as two keys in the TPM; its octets are in memory, and cross, this once.
+
+        Raises ConfigurationError, TpmError.
+        """
+        if algorithm.name not in self._hashes:
+            raise TpmLacks(f"this TPM cannot do {CHAINED} with {algorithm.name}")
+        return chained_stored.provision(self._chain, self._generation, identity, key, algorithm)
 
     def wrap(self, secret: Secret) -> bytes:
         """A PSK as its Early Secret, wrapped by the TPM when it made that; nothing crosses."""
         if not isinstance(secret, ChainedPsk) or secret.early_secret is None:
             raise BackendError(f"{secret!r} cannot be stored")
-        early = secret.early_secret
-        return _WRAPPED + self._generation + sized(early.private) + sized(early.public)
+        return chained_stored.encode(secret.early_secret, self._generation)
 
     def unwrap(self, blob: bytes, name: str, algorithm: HashAlgorithm) -> Secret:
-        head = _WRAPPED + self._generation
-        try:
-            reader = Reader(blob)
-            if reader.take(len(head)) != head:
-                raise StoredSecretError("a stored secret was not wrapped under these chained keys")
-            private, area = reader.sized(), reader.sized()
-            reader.end()
-        except TpmUnavailable:
-            raise StoredSecretError("a stored secret is damaged") from None
-        if area != layout.hmac_area(HASHES[algorithm.name])[:-2] + area[-34:]:
-            raise StoredSecretError("a stored secret is damaged, or for another hash")
-        try:
-            early = self._chain.load(private, area)
-        except (TpmBusy, TpmUnavailable):
-            raise
-        except TpmError as error:
-            raise StoredSecretError(f"a stored secret is not of this TPM: {error}") from None
-        early.private, early.public = private, area
+        early = chained_stored.load(self._chain, self._generation, blob, algorithm)
         self._record("early_secret", "in", "TPM2_Load", encrypted=True)
         return ChainedPsk(name, algorithm, early)
 
@@ -299,7 +299,9 @@ class ChainedBackend(Backend):
 
     def destroy(self, *secrets: Secret | None) -> None:
         for secret in secrets:
-            if isinstance(secret, ChainedSecret):
+            if isinstance(secret, ProvisionedSecret):
+                secret.destroy()
+            elif isinstance(secret, ChainedSecret) and not isinstance(secret, LentChained):
                 secret.key.flush()
             elif isinstance(secret, ChainedShared):
                 secret.forget()

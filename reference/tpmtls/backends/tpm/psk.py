@@ -20,6 +20,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ from tpmtls.backends.tpm.storage import Storage
 from tpmtls.violations import BackendError, ConfigurationError, StoredSecretError, TpmLacks
 
 KIND: Final = "tpmtls PSK in a TPM"
+CHAINED_KIND: Final = "tpmtls PSK in a TPM, chained"
 VERSION: Final = 1
 HASHES: Final = {algorithm.name: algorithm for algorithm in (SHA256, SHA384)}
 
@@ -46,18 +48,20 @@ class ProvisionedPsk(PskReference):
     """A provisioned PSK: its identity, its hash, and the two wrapped keys; none of it is secret.
 
     Its file is a JSON object: `kind`, `version`; `identity` in hexadecimal; `hash`, sha256 or
-    sha384; `finished_key` and `derived` in Base64, each as `Storage.wrap_hmac_key` makes it.
+    sha384; `finished_key` and `derived` in Base64, each as `Storage.wrap_hmac_key` makes it, or,
+    where it is for the level `chained`, as `chained_stored.encode` does.
     """
 
     identity: bytes
     hash: HashAlgorithm
     finished_key: bytes = field(repr=False)
     derived: bytes = field(repr=False)
+    chained: bool = False
 
     def encode(self) -> bytes:
         """The file."""
         values = {
-            "kind": KIND,
+            "kind": CHAINED_KIND if self.chained else KIND,
             "version": VERSION,
             "identity": self.identity.hex(),
             "hash": self.hash.name,
@@ -71,7 +75,7 @@ class ProvisionedPsk(PskReference):
         """From a file; raises ConfigurationError for anything else, or of a later version."""
         try:
             values = json.loads(octets)
-            if values["kind"] != KIND:
+            if values["kind"] not in (KIND, CHAINED_KIND):
                 raise ValueError
             if values["version"] != VERSION:
                 raise ConfigurationError("the PSK file is of a later version of tpmtls")
@@ -80,6 +84,7 @@ class ProvisionedPsk(PskReference):
                 HASHES[values["hash"]],
                 _blob(values["finished_key"]),
                 _blob(values["derived"]),
+                chained=values["kind"] == CHAINED_KIND,
             )
         except ConfigurationError:
             raise
@@ -107,22 +112,31 @@ def provision(
     The host sees the PSK here, this once. What we compute is wiped; the copies that Python and
     OpenSSL make on the way last until the process ends.
     """
-    if not 0 < len(identity) < 2**16 or not key:
-        raise ConfigurationError("a PSK needs an identity and a key, neither of them empty")
+    check_input(identity, key)
     if algorithm.name not in tpm.capabilities.hmac_hashes:
         raise TpmLacks(f"this TPM has no HMAC with {algorithm.name}")
-    finished_key, derived = _two_keys(key, algorithm)
+    finished_key, derived = two_keys(key, algorithm)
     host, storage = SoftwareBackend(), Storage(tpm)
     ledger = Ledger() if ledger is None else ledger
     try:
-        wrapped = [_wrap(storage, secret, algorithm, ledger) for secret in (finished_key, derived)]
+        wrapped = (
+            _wrap(storage, finished_key, algorithm, ledger),
+            _wrap(storage, derived, algorithm, ledger),
+        )
     finally:
         host.destroy(finished_key, derived)
         storage.close()
     return ProvisionedPsk(identity, algorithm, *wrapped)
 
 
-def _two_keys(key: bytes, algorithm: HashAlgorithm) -> tuple[Secret, Secret]:
+def check_input(identity: bytes, key: bytes) -> None:
+    """Raises ConfigurationError for what is no PSK."""
+    if not 0 < len(identity) < 2**16 or not key:
+        raise ConfigurationError("a PSK needs an identity and a key, neither of them empty")
+
+
+def two_keys(key: bytes, algorithm: HashAlgorithm) -> tuple[Secret, Secret]:
+    """finished_key and `derived` of a PSK, on the host."""
     host, size, empty = SoftwareBackend(), algorithm.digest_size, algorithm.empty_digest
     psk = SoftwareSecret("PSK", key, algorithm)
     early = host.extract(algorithm, None, psk, "early_secret")
@@ -147,14 +161,20 @@ class LentSecret(TpmSecret):
     __slots__ = ()
 
 
+Lend = Callable[[str, HashAlgorithm, TpmObject], Secret]
+
+
 class ProvisionedBinderKey(Secret):
     """What stands for binder_key: the TPM has its finished_key only."""
 
-    __slots__ = ("_finished_key",)
+    __slots__ = ("_finished_key", "_lend")
 
-    def __init__(self, name: str, algorithm: HashAlgorithm, finished_key: TpmObject) -> None:
+    def __init__(
+        self, name: str, algorithm: HashAlgorithm, finished_key: TpmObject, lend: Lend
+    ) -> None:
         super().__init__(name, algorithm.digest_size, algorithm)
         self._finished_key = finished_key
+        self._lend = lend
 
     @property
     def kept(self) -> tuple[Kept, ...]:
@@ -164,18 +184,26 @@ class ProvisionedBinderKey(Secret):
         """HKDF-Expand-Label, of the one label there is."""
         if self.hash is None or (label, context, length) != (b"finished", b"", self.length):
             raise _lacking(label)
-        return LentSecret(name, self.hash, self._finished_key)
+        return self._lend(name, self.hash, self._finished_key)
 
 
 class ProvisionedSecret(Secret):
-    """What stands for a PSK, and then for its Early Secret: the TPM has the two keys only."""
+    """What stands for a PSK, and then for its Early Secret: the TPM has the two keys only.
 
-    __slots__ = ("_keys",)
+    `lend` makes of either what the backend takes for a secret, and does not flush when it destroys.
+    """
+
+    __slots__ = ("_keys", "_lend")
 
     def __init__(
-        self, name: str, algorithm: HashAlgorithm, keys: tuple[TpmObject, TpmObject]
+        self,
+        name: str,
+        algorithm: HashAlgorithm,
+        keys: tuple[TpmObject, TpmObject],
+        lend: Lend = LentSecret,
     ) -> None:
         super().__init__(name, algorithm.digest_size, algorithm)
+        self._lend = lend
         self._keys: tuple[TpmObject, TpmObject] | None = keys
 
     @property
@@ -188,7 +216,7 @@ class ProvisionedSecret(Secret):
         keys, self._keys = self._keys, None
         if self.hash is None or keys is None or salt is not None:
             raise BackendError(f"{self!r} was used before, or is no input of this step")
-        return ProvisionedSecret(name, self.hash, keys)
+        return ProvisionedSecret(name, self.hash, keys, self._lend)
 
     def expand_label(self, label: bytes, context: bytes, length: int, name: str) -> Secret:
         """HKDF-Expand-Label, of the two labels there are."""
@@ -198,9 +226,9 @@ class ProvisionedSecret(Secret):
         if (context, length) != (self.hash.empty_digest, self.length):
             raise _lacking(label)
         if label == b"ext binder":
-            return ProvisionedBinderKey(name, self.hash, finished_key)
+            return ProvisionedBinderKey(name, self.hash, finished_key, self._lend)
         if label == b"derived":
-            return LentSecret(name, self.hash, derived)
+            return self._lend(name, self.hash, derived)
         raise _lacking(label)
 
     def destroy(self) -> None:
