@@ -171,9 +171,10 @@ class Journal:
         self._end_moment()
         for where in list(self._present):
             self._end_stay(where, self.instant)
-        return [
-            _seen(identity, self._notes[identity]) for identity in sorted(self._notes, key=_rank)
-        ]
+        seen = [_seen(identity, notes) for identity, notes in self._notes.items()]
+        return sorted(
+            seen, key=lambda each: (each.connection, place_in_schedule(each.name, each.parent))
+        )
 
 
 def _seen(identity: Identity, notes: _Notes) -> SecretSeen:
@@ -202,12 +203,11 @@ _ORDER: Final = (
 _PARTS: Final = ("", "finished_key", "write_key", "write_iv", "ghash_key", "derived")
 
 
-def _rank(identity: Identity) -> tuple[int, int, int, int]:
-    """Connection, place in Figure 5 of RFC 9846 §7.1, generation (§7.2), and what is made of it."""
-    whole, part = identity.parent or identity.name, identity.name if identity.parent else ""
-    generation = 0
+def place_in_schedule(name: str, parent: str) -> tuple[int, int, int]:
+    """Order by Figure 5 of RFC 9846 §7.1, by generation (§7.2), and what is made of a secret."""
+    whole, part, generation = parent or name, name if parent else "", 0
     if whole not in _ORDER:
         stem, _, number = whole.rpartition("_")
         whole, generation = f"{stem}_0", int(number) if number.isdigit() else 0
     place = _ORDER.index(whole) if whole in _ORDER else len(_ORDER)
-    return identity.connection, place, generation, _PARTS.index(part) if part in _PARTS else 0
+    return place, generation, _PARTS.index(part) if part in _PARTS else len(_PARTS)

@@ -154,6 +154,15 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Unavailable:
+    """A profile that was asked for and cannot be had here, and why."""
+
+    profile: str
+    title: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """All of it: what `--json` writes and the page shows."""
 
@@ -161,3 +170,6 @@ class Audit:
     date: str
     observations: Sequence[Observation]
     cells: Sequence[Cell]
+    unavailable: Sequence[Unavailable] = ()
+    notes: Sequence[str] = ()
+    """What has to be said beside it, a sentence or two each."""

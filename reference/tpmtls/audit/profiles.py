@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from tpmtls.backends.tpm.backend import LEVELS
+from tpmtls.backends.tpm.chained import CHAINED
 
 BackendName = Literal["software", "tpm", "handle-only"]
 
@@ -31,14 +35,22 @@ class Profile:
 PROFILES: Final = (
     Profile("software", "all in the process's memory", "software", signs_in_tpm=False),
     Profile("sign", "the certificate's key in the TPM", "tpm", ("sign",)),
-    Profile("sign+ecdhe", "and the ephemeral key", "tpm", ("sign", "ecdhe")),
     Profile(
-        "sign+ecdhe+hkdf", "and the key schedule, step by step", "tpm", ("sign", "ecdhe", "hkdf")
+        "sign+ecdhe",
+        "the certificate's key and the ephemeral key in the TPM",
+        "tpm",
+        ("sign", "ecdhe"),
     ),
-    Profile("all", "and the records' keys", "tpm", ("sign", "ecdhe", "hkdf", "aead")),
+    Profile(
+        "sign+ecdhe+hkdf",
+        "these, and the key schedule step by step",
+        "tpm",
+        ("sign", "ecdhe", "hkdf"),
+    ),
+    Profile("all", "these, and the records' keys", "tpm", ("sign", "ecdhe", "hkdf", "aead")),
     Profile(
         "psk",
-        "the same, with an external PSK that the TPM keeps as two keys",
+        "an external PSK that the TPM keeps as two keys, and else as `all`",
         "tpm",
         ("sign", "ecdhe", "hkdf", "aead"),
         signs_in_tpm=False,
@@ -56,3 +68,12 @@ PROFILES: Final = (
 """From the weakest to the strongest, but for `psk`, which stands beside."""
 
 BY_KEY: Final = {profile.key: profile for profile in PROFILES}
+
+
+def with_levels(protect: Collection[str]) -> Profile:
+    """The profile with these protection levels of the TPM; one of `PROFILES` where it is that."""
+    chosen = tuple(level for level in (*LEVELS, CHAINED) if level in protect)
+    for profile in PROFILES:
+        if set(profile.protect) == set(chosen) and not profile.psk:
+            return profile
+    return Profile("+".join(chosen), "as asked for", "tpm", chosen, signs_in_tpm="sign" in chosen)

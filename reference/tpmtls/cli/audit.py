@@ -1,111 +1,129 @@
-"""Say what a TPM can do: what it was asked and tried for, which protection levels
-are possible, and which groups and cipher suites each leaves on offer.
+"""Show who could read which secret of a client, and what that is good for, measured.
 
-What the TPM lacks makes the offer smaller, and never a handshake fail.
+For each profile, from all secrets in this process's memory to all of them in a TPM, a client makes
+two connections to a server in the same process: a full handshake with client authentication, and
+the resumption of that session with 0-RTT, each with data and KeyUpdate both ways. What is printed
+is where each secret was born, which TPM commands carried it and whether in clear, where it was
+kept, and when it was in host memory; then, for each attacker and goal, the verdict that follows,
+and why. Nothing is left in the TPM, and nothing goes over a network.
 
 examples:
-  tpmtls audit --capabilities
-  tpmtls audit --capabilities --tcti device:/dev/tpmrm0 --json
+  tpmtls audit
+  tpmtls audit --profile chained --profile handle-only --suite TLS_AES_128_CCM_SHA256
+  tpmtls audit --tcti device:/dev/tpmrm0
+  tpmtls audit --protect ecdhe,hkdf --json
+  tpmtls audit --capabilities --tcti device:/dev/tpmrm0
 """
 
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from tpmtls.cli import options
-from tpmtls.cli.exits import NOTHING_THERE, SUCCESS, CommandError
+from tpmtls.algorithms import SUITES
+from tpmtls.cli import audit_capabilities, options
+from tpmtls.cli.exits import NOTHING_THERE, SUCCESS, USAGE, CommandError, say
+from tpmtls.codepoints import CipherSuite
 
 if TYPE_CHECKING:
-    from tpmtls.backends.tpm.opening import Tpm
+    from tpmtls.audit.model import Audit
+    from tpmtls.audit.profiles import Profile
 
-SUMMARY: Final = "say what a TPM can do"
+SUMMARY: Final = "show who could read which secret, and what that is good for"
+PROFILES: Final = (
+    *("software", "sign", "sign+ecdhe", "sign+ecdhe+hkdf", "all", "psk", "chained"),
+    "handle-only",
+)
+"""Those of `audit.profiles`, which takes its time to import."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `tpmtls audit`."""
     parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        choices=PROFILES,
+        action="append",
+        default=[],
+        help="of " + ", ".join(PROFILES) + "; repeat it for more; all of them by default",
+    )
+    parser.add_argument(
+        "--protect",
+        metavar="A,B",
+        type=options.levels,
+        action="append",
+        default=[],
+        help="another profile, with these protection levels of the TPM; repeat it for more",
+    )
+    parser.add_argument(
+        "--suite",
+        metavar="NAME",
+        choices=[suite.name for suite in SUITES],
+        default=CipherSuite.TLS_AES_128_GCM_SHA256.name,
+        help="of " + ", ".join(suite.name for suite in SUITES) + " (%(default)s)",
+    )
+    options.add_tpm(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print all of it as one JSON object, under the schema audit.schema.json",
+    )
+    parser.add_argument(
         "--capabilities",
         action="store_true",
-        required=True,
-        help="what the TPM can do, and what each protection level offers with it",
+        help="only what the TPM can do, and what each protection level offers with it",
     )
-    options.add_tcti(parser)
-    parser.add_argument("--json", action="store_true", help="the same as one JSON object")
     parser.add_argument("-v", "--verbose", action="store_true", help="say where an error came from")
 
 
 def run(arguments: Namespace) -> int:
-    """Print it; returns the exit status."""
-    from tpmtls.backends.tpm.opening import open_tpm
-    from tpmtls.violations import TpmUnavailable
+    """Conduct it, and print it; returns the exit status."""
+    from tpmtls.violations import TpmBusy, TpmUnavailable
 
     try:
-        with open_tpm(arguments.tcti) as tpm:
-            if arguments.json:
-                print(json.dumps(_capabilities(tpm) | _offers(tpm), indent=1))
-            else:
-                print("\n".join([tpm.capabilities.describe(), *_table(tpm)]))
-    except TpmUnavailable as error:
+        if arguments.capabilities:
+            if arguments.profile or arguments.protect:
+                raise CommandError("--capabilities goes with --tcti and --json only", USAGE)
+            audit_capabilities.show(arguments)
+            return SUCCESS
+        audit = _conduct(arguments)
+    except (TpmUnavailable, TpmBusy) as error:
         raise CommandError(str(error), NOTHING_THERE) from None
+    _print(audit, as_json=arguments.json)
     return SUCCESS
 
 
-def _capabilities(tpm: Tpm) -> dict[str, Any]:
-    """What it can do, under names that stay."""
-    from tpmtls.backends.tpm.capabilities import AES_KEY_BITS
-    from tpmtls.backends.tpm.constants import CommandCode, Curve
+def _conduct(arguments: Namespace) -> Audit:
+    from tpmtls.audit.conduct import conduct
+    from tpmtls.cli import settings
 
-    can = tpm.capabilities
-    return {
-        "tpm": tpm.name,
-        "manufacturer": can.manufacturer,
-        "model": can.model,
-        "firmware": can.firmware,
-        "revision": can.revision,
-        "commands": len(can.commands),
-        "lacking": [code.name for code in CommandCode if not can.can(code)],
-        "curves": [curve.name for curve in Curve if curve in can.curves],
-        "hmac_hashes": sorted(can.hmac_hashes),
-        "aes_modes": {str(bits): [mode.name for mode in can.modes(bits)] for bits in AES_KEY_BITS},
-        "slots": can.slots,
-        "loaded_sessions": can.loaded_sessions,
-        "active_sessions": can.active_sessions,
-        "input_buffer": can.input_buffer,
-        "pss_salt": tpm.pss_salt().name.lower(),
-    }
+    return conduct(
+        _profiles(arguments),
+        CipherSuite[arguments.suite],
+        tcti=arguments.tcti,
+        owner_password=settings.owner_password(arguments),
+        progress=lambda text: say(f"tpmtls audit: {text}"),
+    )
 
 
-def _offers(tpm: Tpm) -> dict[str, Any]:
-    """Each level alone, null where the TPM cannot do it; and all that it can do, together."""
-    from tpmtls.backends.tpm.backend import LEVELS, possible_levels
+def _profiles(arguments: Namespace) -> list[Profile]:
+    """Each once, in the order of the table, those of --protect behind."""
+    from tpmtls.audit import profiles
 
-    possible = possible_levels(tpm.capabilities)
-    levels = {level: _offer(tpm, {level}) if level in possible else None for level in LEVELS}
-    return {"levels": levels, "all": _offer(tpm, None)}
-
-
-def _offer(tpm: Tpm, protect: Collection[str] | None) -> dict[str, list[str]]:
-    from tpmtls.backends.tpm.backend import LEVELS, TpmBackend
-
-    backend = TpmBackend(tpm, protect)  # not closed: the TPM is ours to close
-    return {
-        "protect": [level for level in LEVELS if level in backend.protect],
-        "groups": [group.name for group in backend.groups],
-        "suites": [suite.name for suite in backend.suites],
-    }
+    wanted = dict.fromkeys(profiles.with_levels(levels) for levels in arguments.protect)
+    if not arguments.profile and wanted:
+        return list(wanted)
+    named = arguments.profile or PROFILES
+    return list(dict.fromkeys((*(p for p in profiles.PROFILES if p.key in named), *wanted)))
 
 
-def _table(tpm: Tpm) -> list[str]:
-    """RSA-PSS, and the offers, for people."""
-    offers = _offers(tpm)
-    lines = [f"{'RSA-PSS':<10} salt: {tpm.pss_salt().value}"]
-    for name, offer in [*offers["levels"].items(), ("all", offers["all"])]:
-        if offer is None:
-            lines += ["", f"--protect {name}: this TPM cannot do it"]
-            continue
-        lines += ["", f"--protect {','.join(offer['protect'])}" + ", the default" * (name == "all")]
-        lines += [f"  {kind:<8} {' '.join(offer[kind])}" for kind in ("groups", "suites")]
-    return lines
+def _print(audit: Audit, *, as_json: bool) -> None:
+    if as_json:
+        from tpmtls.audit.document import to_document
+
+        print(json.dumps(to_document(audit), indent=1))
+        return
+    from tpmtls.audit.table import render
+
+    print("\n".join(render(audit)))
