@@ -340,8 +340,8 @@ def _title(scene: Scene, connection: Connection) -> str:
 
 
 def _step(step: Step) -> str:
-    why = RULES.get(step.rule, "")
-    said = f"<b>{escape(step.rule)}</b>" + (f": {escape(why)}" if why else "")
+    why = re.sub("`([^`]+)`", r"<code>\1</code>", escape(RULES.get(step.rule, "")))
+    said = f"<b>{escape(step.rule)}</b>" + (f": {why}" if why else "")
     return f"<li>{escape(describe(step))}<small>{said}</small></li>"
 
 

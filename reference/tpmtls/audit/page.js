@@ -40,7 +40,10 @@ const contents = node => [...node.cloneNode(true).childNodes];
 function secret(row) {
   const heads = [...row.closest("table").tHead.rows[0].cells], list = make("dl");
   [...row.cells].slice(1).forEach((cell, at) => {
-    if (cell.textContent || cell.firstElementChild) list.append(make("dt", heads[at + 1].textContent), make("dd", ...contents(cell)));
+    if (!cell.textContent && !cell.firstElementChild) return;
+    const said = make("dd", ...contents(cell));
+    said.className = cell.className;
+    list.append(make("dt", heads[at + 1].textContent), said);
   });
   let above = row;
   while (above.className === "part") above = above.previousElementSibling;
