@@ -58,7 +58,10 @@ def observation(*secrets: SecretSeen) -> Observation:
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
-        (secret(OUT, HIDDEN, stays=(Stay("host", 3, 3),)), Exposure.HOST),
+        (secret(OUT, HIDDEN, stays=(Stay("tpm", 3, 9), Stay("host", 1, 9))), Exposure.HOST),
+        (secret(stays=(Stay("host", 3, 3),)), Exposure.HOST),
+        (secret(OUT, HIDDEN, stays=(Stay("host", 3, 3),)), Exposure.PASSES),
+        (secret(stays=(Stay("model", 3, 9), Stay("host", 3, 4))), Exposure.PASSES),
         (secret(OUT, HIDDEN, stays=(Stay("tpm", 3, 3),)), Exposure.PASSES),
         (secret(HIDDEN, stays=(Stay("tpm", 3, 3),)), Exposure.ENCRYPTED),
         (secret(stays=(Stay("model", 3, 3),)), Exposure.INSIDE),
@@ -77,7 +80,10 @@ def test_places_and_crossings_are_said_by_moments() -> None:
     assert carried(observation(), seen) == (
         "1 ServerHello: TPM2_HMAC out, clear; TPM2_Load in ×2, encrypted",
     )
-    assert host_memory(observation(), seen) == ("", "passes", "stays")
+    assert host_memory(observation(), seen) == ("", "at times", "at times")
+    assert host_memory(observation(), secret(stays=(Stay("host", 2, 8),))) == (
+        *("", "always", "at times"),
+    )
 
 
 # -- the drawing -----------------------------------------------------------------------------------
@@ -154,10 +160,10 @@ def test_each_secret_is_in_the_table_and_in_the_drawing() -> None:
 def test_each_verdict_has_a_cell_and_each_derivation_is_there_once() -> None:
     linked = [a for tag, a in tags() if tag == "td" and "id" in a]
     assert len(linked) == sum(bool(cell.derivation or cell.note) for cell in audit().cells)
-    said = page(audit()).partition('<section id="compare">')[0]
+    said = page(audit()).partition("<section id=compare>")[0]
     for word in ("yes", "while there", "no", "not applicable"):
         expected = sum(cell.verdict == word for cell in audit().cells)
-        assert len(re.findall(f'class="v [a-z]+">{word}<', said)) == expected
+        assert len(re.findall(rf'class="v [a-z]+">{word}<', said)) == expected
     reasons = [a for tag, a in tags() if tag == "li" and "data-of" in a]
     assert len(reasons) == len({cell.derivation for cell in audit().cells if cell.derivation})
 
@@ -188,10 +194,10 @@ def test_the_answer_is_that_of_the_verdicts() -> None:
         given = [Cell("host-left", "all", "resume the session elsewhere", verdict, ())]
         return next(answer(replace(audit(), cells=given)))
 
-    assert "elsewhere with all;" in said("yes")
+    assert "elsewhere with every profile;" in said("yes")
     assert "elsewhere with no profile;" in said("no")
     given = [replace(c, verdict="yes" if c.profile != "sign" else "no") for c in audit().cells]
-    assert "elsewhere with every profile but sign;" in next(answer(replace(audit(), cells=given)))
+    assert "elsewhere with every profile but `sign`;" in next(answer(replace(audit(), cells=given)))
 
 
 # -- in a browser ----------------------------------------------------------------------------------

@@ -10,20 +10,23 @@ QUESTION = "Who can read which secret of a TLS 1.3 client, and what is it good f
 
 
 def answer(audit: Audit) -> Iterator[str]:
-    """One sentence for each attacker that tells profiles apart, of those that were judged."""
-    titles = {each.profile: each.title for each in audit.observations}
+    """Sentences on the attackers that tell profiles apart, of those that were judged.
+
+    Names of profiles are in backticks.
+    """
 
     def against(attacker: str, verdicts: Collection[Verdict], goal: str = "") -> str:
         """The profiles against which the attacker has such a verdict, for the goal or for any."""
-        found = {
-            cell.profile
-            for cell in audit.cells
-            if cell.attacker == attacker and cell.verdict in verdicts and goal in ("", cell.goal)
-        }
-        return _of([p for p in titles if p in found], list(titles))
+        profiles: dict[str, bool] = {}
+        for cell in audit.cells:
+            if cell.attacker == attacker and goal in ("", cell.goal):
+                reached = cell.verdict in verdicts
+                if cell.verdict != "not applicable":
+                    profiles[cell.profile] = profiles.get(cell.profile, False) or reached
+        return _of(profiles)
 
-    resume = "resume the session elsewhere"
     known = {cell.attacker for cell in audit.cells}
+    resume = "resume the session elsewhere"
     if "host-left" in known:
         yield (
             "Code that ran on the client’s host and is gone again can resume the client’s "
@@ -31,7 +34,8 @@ def answer(audit: Audit) -> Iterator[str]:
             f"it took along something of use with {against('host-left', ['yes'])}."
         )
     if "host" in known:
-        yield f"While it is there, it does harm with {against('host', ['yes', 'while there'])}."
+        there = against("host", ["yes", "while there"])
+        yield f"While it is there, it reaches a goal with {there}."
     if "memory" in known:
         yield (
             "One who reads the process’s memory all the time, without a use of the TPM, gains "
@@ -39,12 +43,16 @@ def answer(audit: Audit) -> Iterator[str]:
             f"connections is enough with {against('snapshot-between', ['yes'])}."
         )
     if "bus" in known:
-        yield f"One who reads the bus between host and TPM gains with {against('bus', ['yes'])}."
+        yield (
+            "One who reads the bus between host and TPM gains what outlasts it with "
+            f"{against('bus', ['yes'])}."
+        )
 
 
-def _of(some: list[str], every: list[str]) -> str:
+def _of(profiles: dict[str, bool]) -> str:
     """Which of all: `every profile but A and B`."""
-    others = [each for each in every if each not in some]
+    some = [f"`{profile}`" for profile, reached in profiles.items() if reached]
+    others = [f"`{profile}`" for profile, reached in profiles.items() if not reached]
     if not some:
         return "no profile"
     if not others:

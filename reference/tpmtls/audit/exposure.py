@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import Enum
+from typing import Final
 
 from tpmtls.audit.model import Crossed, Observation, SecretSeen, Stay
+
+
+PASSING: Final = 8
+"""Operations within which a secret on its way from or to a TPM is taken not to live on the host:
+those that come between the one that gets it and the one that hands it on."""
 
 
 class Exposure(Enum):
@@ -25,20 +31,23 @@ class Exposure(Enum):
 
 
 _MEANINGS = {
-    Exposure.HOST: "in clear in this process's memory from one operation to the next",
-    Exposure.PASSES: "in clear on the bus and in host memory while a command carries it",
+    Exposure.HOST: "in clear in this process’s memory, and not just passing",
+    Exposure.PASSES: "in clear on the bus and, for a few operations, in host memory, from or to a TPM",
     Exposure.ENCRYPTED: "outside the TPM only under a key that this process does not have",
     Exposure.INSIDE: "made in the TPM or the model, and never out of it",
     Exposure.PUBLIC: "made of zeros and empty strings: the same for everyone",
-    Exposure.ABSENT: "this connection had no use for it",
+    Exposure.ABSENT: "this connection did without",
 }
 
 
 def exposure(secret: SecretSeen) -> Exposure:
     """The worst of what was seen of it."""
-    if any(stay.place == "host" for stay in secret.stays):
+    clear = [crossed for crossed in secret.crossings if crossed.visibility == "clear"]
+    stays = [stay for stay in secret.stays if stay.place == "host"]
+    passes = len(stays) < len(secret.stays) or any(each.boundary == "tpm" for each in clear)
+    if stays and not (passes and all(stay.last - stay.first < PASSING for stay in stays)):
         return Exposure.HOST
-    if any(crossed.visibility == "clear" for crossed in secret.crossings):
+    if stays or clear:
         return Exposure.PASSES
     return Exposure.ENCRYPTED if secret.crossings else Exposure.INSIDE
 
@@ -84,16 +93,10 @@ def _crossings(crossed: list[Crossed]) -> str:
 
 
 def host_memory(observation: Observation, secret: SecretSeen) -> tuple[str, ...]:
-    """For each moment: `stays`, `passes` or nothing, of a secret in clear in host memory."""
+    """For each moment: `always`, `at times` or nothing, as it was in clear in host memory."""
     found = []
     for moment in observation.moments:
-        stays = any(
-            stay.place == "host" and stay.first <= moment.last and stay.last >= moment.first
-            for stay in secret.stays
-        )
-        passes = any(
-            each.visibility == "clear" and moment.first <= each.instant <= moment.last
-            for each in secret.crossings
-        )
-        found.append("stays" if stays else "passes" if passes else "")
+        instants = range(moment.first, moment.last + 1)
+        times = sum(map(secret.in_clear_on_host, instants))
+        found.append("always" if times == len(instants) else "at times" if times else "")
     return tuple(found)

@@ -104,13 +104,13 @@ class Figures:
         return f'<g class="lines">{lines}</g>{names}'
 
     def strip(self, observation: Observation, secret: SecretSeen) -> str:
-        """The moments from left to right: a bar where it stays in host memory, or a tick."""
+        """The moments from left to right: a bar where it is in host memory, low where at times."""
         found = host_memory(observation, secret)
         width = len(found) * TICK
         drawn = f'<path class="axis" d="M0 6h{width}"/>'
-        for what in ("stays", "passes"):
+        for what in ("always", "at times"):
             moments = (f"M{at * TICK} 6h{TICK}" for at, each in enumerate(found) if each == what)
-            drawn += f'<path class="{what}" d="{"".join(moments)}"/>'
+            drawn += f'<path class="{what.replace(" ", "-")}" d="{"".join(moments)}"/>'
         return f'<svg class="strip"><use href="#{self._once(drawn)}"/></svg>'
 
     def _once(self, drawn: str) -> str:

@@ -77,14 +77,14 @@ class _Page:
             '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
             "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
             f"<title>{escape(QUESTION)}</title><style>{_resource('page.css')}</style></head>\n"
-            f"<body>{self.figures.definitions()}{''.join(parts)}"
+            f"<body>{_compact(self.figures.definitions() + ''.join(parts))}"
             f"<script>{_resource('page.js')}</script></body></html>\n"
         )
 
     # -- the top -----------------------------------------------------------------------------------
 
     def _header(self) -> str:
-        sentences = "".join(f"<li>{escape(each)}</li>" for each in answer(self.audit))
+        sentences = "".join(f"<li>{_coded(each)}</li>" for each in answer(self.audit))
         about = f"Measured on {self.audit.date} by tpmtls audit, {self.audit.version}."
         return (
             f'<header><h1>{escape(QUESTION)}</h1><ul class="answer">{sentences}</ul>'
@@ -117,7 +117,9 @@ class _Page:
         slug, scene = self.slugs[observation.profile], Scene(observation)
         names = [scene.canonical(each) for each in observation.secrets]
         rows = {name: f"{slug}-s{number}" for number, name in enumerate(names)}
-        exposures = dict(zip(names, map(exposure, observation.secrets), strict=True))
+        exposures = {
+            name: exposure(secret) for name, secret in zip(names, observation.secrets, strict=True)
+        }
         figures = "".join(
             f"<figure><figcaption>{escape(_title(scene, each))}</figcaption>"
             + _scrolling(_title(scene, each), self.figures.schedule(scene, each, exposures, rows))
@@ -127,8 +129,9 @@ class _Page:
         )
         claim = f'<p class="claim">{escape(observation.claim)}</p>' if observation.claim else ""
         return (
-            f'<section class="profile" id="{slug}"><h2>{escape(observation.title)}</h2>'
-            f'<p class="mute">{escape(_about(observation))}</p>{claim}{figures}'
+            f'<section class="profile" id="{slug}"><h2>{escape(observation.profile)}</h2>'
+            f"<p>{escape(observation.title)}<br>"
+            f'<span class="mute">{escape(_about(observation))}</span></p>{claim}{figures}'
             f"{self._verdicts(observation)}{self._secrets(observation)}</section>"
         )
 
@@ -152,7 +155,7 @@ class _Page:
             f'<table class="secrets" style="--strip:{len(observation.moments) * TICK}px">'
             f"<thead><tr>{head}</tr></thead>{''.join(bodies)}</table>"
             '<p class="mute">In the last column time runs from left to right, by moments: '
-            f"{escape(time)}. A bar: it stays. A dot: it passes.</p>"
+            f"{escape(time)}. A bar: in clear there all the time; a dash: at times.</p>"
         )
         return "<h3>Every secret</h3>" + _scrolling("Every secret", table)
 
@@ -161,6 +164,7 @@ class _Page:
     ) -> str:
         what = exposure(secret)
         name = secret.name if below or not secret.parent else f"{secret.parent}/{secret.name}"
+        part = ' class="part"' if below else ""
         lives = "<br>".join(escape(each) for each in places(observation, secret))
         carries = "<br>".join(escape(each) for each in carried(observation, secret))
         strip = (
@@ -169,7 +173,7 @@ class _Page:
             else "never"
         )
         return (
-            f'<tr id="{row}"{" class=part" if below else ""}><th><code>{escape(name)}</code></th>'
+            f'<tr id="{row}"{part}><th>{escape(name)}</th>'
             f'<td class="e{NUMBERS[what]}">{icon(what)} {what.value}</td>'
             f"<td>{escape(secret.born)}</td><td>{lives}</td><td>{carries}</td><td>{strip}</td></tr>"
         )
@@ -271,6 +275,16 @@ def _resource(name: str) -> str:
     return files("tpmtls.audit").joinpath(name).read_text("utf-8")
 
 
+def _compact(markup: str) -> str:
+    """Without the quotes that HTML does not ask for; those of texts are escaped anyhow."""
+    return re.sub(r'="([\w#-]+)"(?=[ >])', r"=\1", markup)
+
+
+def _coded(text: str) -> str:
+    """With what stands in backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
 def _slugs(profiles: Iterable[str]) -> dict[str, str]:
     """What each profile is called in the page's address."""
     slugs: dict[str, str] = {}
@@ -326,7 +340,7 @@ def _about(observation: Observation) -> str:
     if observation.commands:
         said.append(f"{observation.commands} TPM commands")
     if observation.seconds:
-        said.append(f"{observation.seconds:.1f} s")
+        said.append(f"{observation.seconds:.2f} s")
     return "; ".join(said)
 
 
@@ -340,7 +354,7 @@ def _title(scene: Scene, connection: Connection) -> str:
 
 
 def _step(step: Step) -> str:
-    why = re.sub("`([^`]+)`", r"<code>\1</code>", escape(RULES.get(step.rule, "")))
+    why = _coded(RULES.get(step.rule, ""))
     said = f"<b>{escape(step.rule)}</b>" + (f": {why}" if why else "")
     return f"<li>{escape(describe(step))}<small>{said}</small></li>"
 
