@@ -8,7 +8,6 @@ from typing import Final
 
 from tpmtls.audit.model import Crossed, Observation, SecretSeen, Stay
 
-
 PASSING: Final = 8
 """Operations within which a secret on its way from or to a TPM is taken not to live on the host:
 those that come between the one that gets it and the one that hands it on."""
@@ -32,7 +31,7 @@ class Exposure(Enum):
 
 _MEANINGS = {
     Exposure.HOST: "in clear in this process’s memory, and not just passing",
-    Exposure.PASSES: "in clear on the bus and, for a few operations, in host memory, from or to a TPM",
+    Exposure.PASSES: "in clear on the bus and, for a few operations, in host memory",
     Exposure.ENCRYPTED: "outside the TPM only under a key that this process does not have",
     Exposure.INSIDE: "made in the TPM or the model, and never out of it",
     Exposure.PUBLIC: "made of zeros and empty strings: the same for everyone",
