@@ -19,7 +19,17 @@ from tpmtls.audit.derivations import Scene
 from tpmtls.audit.drawing import HEIGHT, Drawing, width_of
 from tpmtls.audit.exposure import Exposure, carried, exposure, host_memory, places
 from tpmtls.audit.html import page
-from tpmtls.audit.model import Audit, Cell, Crossed, Moment, Observation, SecretSeen, Stay, Step
+from tpmtls.audit.model import (
+    Audit,
+    Cell,
+    Crossed,
+    Moment,
+    Observation,
+    SecretSeen,
+    Stay,
+    Step,
+    Unavailable,
+)
 from tpmtls.audit.verdicts import cells
 
 MOMENTS = (Moment("before", 0, 0, 1), Moment("1 ServerHello", 1, 2, 5), Moment("after", 0, 6, 9))
@@ -177,7 +187,8 @@ def test_everything_is_escaped() -> None:
     made = replace(
         observation(seen), profile=evil, title=evil, tpm=evil, claim=evil, moments=moments
     )
-    text = page(Audit(evil, evil, [replace(made, group=evil)], [cell]))
+    missing = Unavailable(evil, evil, evil)
+    text = page(Audit(evil, evil, [replace(made, group=evil)], [cell], [missing], [evil]))
     Tags(text)
     assert text.count("<script>") == 1
     assert evil not in text
@@ -187,6 +198,13 @@ def test_an_audit_without_verdicts_has_a_page() -> None:
     text = page(Audit("1", "2026-01-02", [observation(secret())], []))
     assert QUESTION in text
     assert "What each attacker can do" not in text
+
+
+def test_what_is_not_possible_and_what_is_to_be_said_is_there() -> None:
+    missing = Unavailable("chained", "the title", "no such TPM")
+    text = page(Audit("1", "2026-01-02", [], [], [missing], ["a note"]))
+    assert "<b>chained</b>, the title: not possible here. no such TPM" in text
+    assert "<li>a note</li>" in text
 
 
 def test_the_answer_is_that_of_the_verdicts() -> None:

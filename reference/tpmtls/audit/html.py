@@ -68,6 +68,7 @@ class _Page:
             f"<main>{''.join(self._profile(each) for each in self.audit.observations)}</main>",
             self._matrices(),
             self._reasons(),
+            self._notes(),
             _terms(),
             '<aside id="card" role="status" hidden></aside>',
         )
@@ -85,11 +86,14 @@ class _Page:
 
     def _header(self) -> str:
         sentences = "".join(f"<li>{_coded(each)}</li>" for each in answer(self.audit))
-        about = f"Measured on {self.audit.date} by tpmtls audit, {self.audit.version}."
+        when = escape(self.audit.date.replace("T", " "))
+        beside = (
+            ', and <a href="#notes">what has to be said beside it</a>' if self.audit.notes else ""
+        )
         return (
             f'<header><h1>{escape(QUESTION)}</h1><ul class="answer">{sentences}</ul>'
-            f'<p class="mute">{escape(about)} What <a href="#terms">attackers and goals</a> are, '
-            "exactly.</p></header>"
+            f'<p class="mute">Measured by tpmtls audit {escape(self.audit.version)}, {when}. '
+            f'<a href="#terms">What attackers and goals are</a>, exactly{beside}.</p></header>'
         )
 
     def _switch(self) -> str:
@@ -98,10 +102,15 @@ class _Page:
             f"{_bar(each)}</a></li>"
             for each in self.audit.observations
         )
+        missing = "".join(
+            f'<p class="claim"><b>{escape(each.profile)}</b>, {escape(each.title)}: not possible '
+            f"here. {escape(each.reason)}</p>"
+            for each in self.audit.unavailable
+        )
         return (
             f'<nav aria-label="Profile"><ul class="switch">{items}'
             f'</ul><p class="every"><a href="#{EVERY}" id="{EVERY}">every profile, one below '
-            "another</a></p></nav>"
+            f"another</a></p></nav>{missing}"
         )
 
     def _legend(self) -> str:
@@ -266,6 +275,12 @@ class _Page:
             "first connection, 2/… of the second, 0/… was there before.</p>"
             f'<ol class="reasons">{items}</ol></section>'
         )
+
+    def _notes(self) -> str:
+        if not self.audit.notes:
+            return ""
+        notes = "".join(f"<li>{escape(each)}</li>" for each in self.audit.notes)
+        return f'<section id="notes"><h2>To be said beside it</h2><ul>{notes}</ul></section>'
 
 
 # -- parts -----------------------------------------------------------------------------------------
