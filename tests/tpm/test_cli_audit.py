@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -242,3 +243,20 @@ def test_chained_says_how_to_provision(shared_swtpm: Swtpm) -> None:
     assert said["observations"] == []
     (missing,) = said["unavailable"]
     assert "`tpmtls key chain`" in missing["reason"]
+
+
+def test_a_page(need_libtpms: None, tmp_path: Path) -> None:
+    file = tmp_path / "audit.html"
+    outcome = run("audit", "--profile", "software", "--profile", "all", "--html", str(file))
+    assert outcome.status == 0
+    assert outcome.stdout.startswith(b"tpmtls audit ")
+    page = file.read_text("utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "ghash_key" in page
+
+
+@pytest.mark.parametrize("where", ["none/audit.html", "."])
+def test_a_page_that_cannot_be_written(tmp_path: Path, where: str) -> None:
+    outcome = run("audit", "--profile", "software", "--html", str(tmp_path / where))
+    assert outcome.status == 2
+    assert outcome.stderr.splitlines()[-1].startswith("tpmtls: --html: ")

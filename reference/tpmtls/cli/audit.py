@@ -10,7 +10,7 @@ and why. Nothing is left in the TPM, and nothing goes over a network.
 examples:
   tpmtls audit
   tpmtls audit --profile chained --profile handle-only --suite TLS_AES_128_CCM_SHA256
-  tpmtls audit --tcti device:/dev/tpmrm0
+  tpmtls audit --tcti device:/dev/tpmrm0 --html audit.html
   tpmtls audit --protect ecdhe,hkdf --json
   tpmtls audit --capabilities --tcti device:/dev/tpmrm0
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tpmtls.algorithms import SUITES
@@ -69,6 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="print all of it as one JSON object, under the schema audit.schema.json",
     )
+    parser.add_argument("--html", metavar="FILE", help="write it as a page, too")
     parser.add_argument(
         "--capabilities",
         action="store_true",
@@ -83,13 +85,17 @@ def run(arguments: Namespace) -> int:
 
     try:
         if arguments.capabilities:
-            if arguments.profile or arguments.protect:
+            if arguments.profile or arguments.protect or arguments.html:
                 raise CommandError("--capabilities goes with --tcti and --json only", USAGE)
             audit_capabilities.show(arguments)
             return SUCCESS
+        if arguments.html is not None and not Path(arguments.html).absolute().parent.is_dir():
+            raise CommandError(f"--html: there is no folder for {arguments.html}", USAGE)
         audit = _conduct(arguments)
     except (TpmUnavailable, TpmBusy) as error:
         raise CommandError(str(error), NOTHING_THERE) from None
+    if arguments.html is not None:
+        _write_page(audit, arguments.html)
     _print(audit, as_json=arguments.json)
     return SUCCESS
 
@@ -116,6 +122,15 @@ def _profiles(arguments: Namespace) -> list[Profile]:
         return list(wanted)
     named = arguments.profile or PROFILES
     return list(dict.fromkeys((*(p for p in profiles.PROFILES if p.key in named), *wanted)))
+
+
+def _write_page(audit: Audit, path: str) -> None:
+    from tpmtls.audit.html import page
+
+    try:
+        Path(path).write_text(page(audit), encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"--html: cannot write {path}: {error.strerror}", USAGE) from None
 
 
 def _print(audit: Audit, *, as_json: bool) -> None:
