@@ -139,7 +139,7 @@ class _Page:
         claim = f'<p class="claim">{escape(observation.claim)}</p>' if observation.claim else ""
         return (
             f'<section class="profile" id="{slug}"><h2>{escape(observation.profile)}</h2>'
-            f"<p>{escape(observation.title)}<br>"
+            f"<p>{_coded(observation.title)}<br>"
             f'<span class="mute">{escape(_about(observation))}</span></p>{claim}{figures}'
             f"{self._verdicts(observation)}{self._secrets(observation)}</section>"
         )

@@ -43,11 +43,16 @@ PROFILES: Final = (
     ),
     Profile(
         "sign+ecdhe+hkdf",
-        "these, and the key schedule step by step",
+        "signing, key exchange and each step of the key schedule in the TPM",
         "tpm",
         ("sign", "ecdhe", "hkdf"),
     ),
-    Profile("all", "these, and the records' keys", "tpm", ("sign", "ecdhe", "hkdf", "aead")),
+    Profile(
+        "all",
+        "signing, key exchange, key schedule and record encryption in the TPM",
+        "tpm",
+        ("sign", "ecdhe", "hkdf", "aead"),
+    ),
     Profile(
         "psk",
         "an external PSK that the TPM keeps as two keys, and else as `all`",
