@@ -218,6 +218,31 @@ def test_the_answer_is_that_of_the_verdicts() -> None:
     assert "elsewhere with every profile but `sign`;" in next(answer(replace(audit(), cells=given)))
 
 
+def _luminance(colour: str) -> float:
+    """WCAG's relative luminance of #rgb or #rrggbb."""
+    digits = colour[1:] if len(colour) == 7 else "".join(each * 2 for each in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_told_from_what_is_behind_it(scheme: str) -> None:
+    styles = page(audit()).partition("<style>")[2].partition("</style>")[0]
+    light, _, dark = styles.partition("prefers-color-scheme: dark")
+    light, dark = light.partition("}")[0], dark.partition("}")[0]
+    pair = r"--(\w+): (#[0-9a-f]+)"
+    colours = dict(re.findall(pair, light)) | dict(
+        re.findall(pair, dark) if scheme == "dark" else ()
+    )
+    behind = {"fg": "bg soft b0 b1 b2 b3 b4 hatch dots", "mute": "bg soft", "link": "bg soft"}
+    behind |= {f"f{kind}": f"b{kind} bg" for kind in "01234"}
+    for text, backgrounds in behind.items():
+        for background in backgrounds.split():
+            one, other = sorted(_luminance(colours[each]) for each in (text, background))
+            assert (other + 0.05) / (one + 0.05) >= 4.5, (text, background)
+
+
 # -- in a browser ----------------------------------------------------------------------------------
 
 PROBE = """
