@@ -75,6 +75,7 @@ def observation(*secrets: SecretSeen) -> Observation:
         (secret(OUT, HIDDEN, stays=(Stay("tpm", 3, 3),)), Exposure.PASSES),
         (secret(HIDDEN, stays=(Stay("tpm", 3, 3),)), Exposure.ENCRYPTED),
         (secret(stays=(Stay("model", 3, 3),)), Exposure.INSIDE),
+        (secret(), Exposure.ABSENT),
     ],
 )
 def test_the_worst_counts(seen: SecretSeen, expected: Exposure) -> None:
@@ -214,6 +215,7 @@ def test_the_answer_is_that_of_the_verdicts() -> None:
 
     assert "elsewhere with every profile;" in said("yes")
     assert "elsewhere with no profile;" in said("no")
+    assert list(answer(audit()))[-1].startswith("`handle-only` is a model")
     given = [replace(c, verdict="yes" if c.profile != "sign" else "no") for c in audit().cells]
     assert "elsewhere with every profile but `sign`;" in next(answer(replace(audit(), cells=given)))
 

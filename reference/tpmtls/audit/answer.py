@@ -38,7 +38,7 @@ def answer(audit: Audit) -> Iterator[str]:
         yield f"While it is there, it reaches a goal with {there}."
     if "memory" in known:
         yield (
-            "One who reads the process’s memory all the time, without a use of the TPM, gains "
+            "One who reads the process’s memory all the time, without use of the TPM, gains "
             f"what outlasts it with {against('memory', ['yes'])}; one image of it between two "
             f"connections is enough with {against('snapshot-between', ['yes'])}."
         )
@@ -47,6 +47,13 @@ def answer(audit: Audit) -> Iterator[str]:
             "One who reads the bus between host and TPM gains what outlasts it with "
             f"{against('bus', ['yes'])}."
         )
+    models = [
+        f"`{seen.profile}`"
+        for seen in audit.observations
+        if any(stay.place == "model" for secret in seen.secrets for stay in secret.stays)
+    ]
+    if models:
+        yield f"{_listed(models)} is a model: no TPM has its commands today."
 
 
 def _of(profiles: dict[str, bool]) -> str:

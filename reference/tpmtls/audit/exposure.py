@@ -14,14 +14,14 @@ those that come between the one that gets it and the one that hands it on."""
 
 
 class Exposure(Enum):
-    """From the most exposed to the least; the last two are of what the run has no secret for."""
+    """From the most exposed to the least, and what is no secret, or is in no place."""
 
     HOST = "lives in host memory"
     PASSES = "passes in clear"
     ENCRYPTED = "crosses encrypted only"
     INSIDE = "never outside"
     PUBLIC = "public constant"
-    ABSENT = "not made"
+    ABSENT = "not there"
 
     @property
     def meaning(self) -> str:
@@ -35,7 +35,7 @@ _MEANINGS = {
     Exposure.ENCRYPTED: "outside the TPM only under a key that this process does not have",
     Exposure.INSIDE: "made in the TPM or the model, and never out of it",
     Exposure.PUBLIC: "made of zeros and empty strings: the same for everyone",
-    Exposure.ABSENT: "this connection did without",
+    Exposure.ABSENT: "this run did without it",
 }
 
 
@@ -48,7 +48,9 @@ def exposure(secret: SecretSeen) -> Exposure:
         return Exposure.HOST
     if stays or clear:
         return Exposure.PASSES
-    return Exposure.ENCRYPTED if secret.crossings else Exposure.INSIDE
+    if secret.crossings:
+        return Exposure.ENCRYPTED
+    return Exposure.INSIDE if secret.stays else Exposure.ABSENT
 
 
 def _span(observation: Observation, stay: Stay) -> str:

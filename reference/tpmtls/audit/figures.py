@@ -40,7 +40,9 @@ PATTERNS: Final = (
 
 
 def icon(what: Exposure) -> str:
-    """Its icon, to stand in a line of text."""
+    """Its icon, to stand in a line of text; nothing where it has none."""
+    if what not in ICONS:
+        return ""
     return f'<svg class="i"><use href="#i{NUMBERS[what]}"/></svg>'
 
 

@@ -325,7 +325,7 @@ def _scrolling(title: str, content: str) -> str:
 def _bar(observation: Observation) -> str:
     """How many secrets are exposed how far, as a bar and as numbers."""
     count = Counter(exposure(secret) for secret in observation.secrets)
-    seen = [each for each in Exposure if count[each]]
+    seen = [each for each in Exposure if count[each] and each is not Exposure.ABSENT]
     said = ", ".join(f"{count[each]} {each.value}" for each in seen)
     parts = "".join(f'<i class="e{NUMBERS[e]}" style="flex:{count[e]}"></i>' for e in seen)
     numbers = "".join(f'<span class="e{NUMBERS[e]}">{icon(e)}{count[e]}</span>' for e in seen)
