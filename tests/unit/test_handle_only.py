@@ -198,13 +198,11 @@ def test_only_the_labels_of_a_kind_expand_it(model: HandleModel, kind: Kind) -> 
     for label in labels:
         length = 16 if label == b"key" and kind is Kind.TRAFFIC else 32
         try:
-            model.expand_label(handle, label, b"", length, "x")
+            model.expand_label(handle, label, b"another context", length, "x")
             done.add(label)
         except BackendError:
             pass
     expected = labels if kind is Kind.EXPORTER else set(CHILDREN.get(kind, ()))
-    if kind is Kind.TRAFFIC:
-        expected -= {b"key", b"iv"}  # it has made those
     assert done == expected
 
 
@@ -214,8 +212,20 @@ def test_no_two_records_have_one_nonce(model: HandleModel) -> None:
     for number in 5, 4, 0:
         with pytest.raises(BackendError, match="sealed already"):
             model.seal(made[Kind.RECORDS], number, b"", b"another")
-    with pytest.raises(BackendError, match="once"):
-        model.expand_label(made[Kind.TRAFFIC], b"key", b"", 16, "write_key")
+    traffic, stage = made[Kind.TRAFFIC], made[Kind.STAGE]
+    model.expand_label(traffic, b"traffic upd", b"", 32, "x")
+    for parent, label, context, length in (
+        (traffic, b"key", bytes(32), 16),
+        (traffic, b"iv", bytes(32), 12),
+        (traffic, b"traffic upd", b"", 32),
+        (stage, b"c ap traffic", bytes(32), 32),
+        (stage, b"derived", bytes(32), 32),
+    ):
+        with pytest.raises(BackendError, match="once"):
+            model.expand_label(parent, label, context, length, "x")
+    model.extract(SHA256, made[Kind.SALT], 0, "main_secret")
+    with pytest.raises(BackendError, match="no object with that handle"):
+        model.extract(SHA256, made[Kind.SALT], 0, "main_secret")
 
 
 def test_key_and_iv_belong_together(model: HandleModel) -> None:

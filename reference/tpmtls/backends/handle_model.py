@@ -98,8 +98,8 @@ class _Object:
     parent: int = 0
     """The number of the object that it was derived from."""
     number: int = 0
-    made: set[bytes] = field(default_factory=set)
-    """What a traffic secret was already used for."""
+    made: set[tuple[bytes, bytes]] = field(default_factory=set)
+    """Labels and contexts of what may be made of it once, and was."""
     next_record: int = 0
 
 
@@ -134,7 +134,7 @@ class HandleModel:
     # -- HKDF --------------------------------------------------------------------------------------
 
     def extract(self, algorithm: HashAlgorithm, salt: int, ikm: int, name: str) -> int:
-        """HKDF-Extract; NO_HANDLE stands for zeros. A PSK stays, a shared secret is used up."""
+        """HKDF-Extract; NO_HANDLE stands for zeros. A PSK stays, the others are used up."""
         if ikm != NO_HANDLE and self._get(ikm).kind not in (Kind.SHARED, Kind.PSK):
             raise _refused("only a shared secret or a PSK goes into HKDF-Extract")
         key = self._secret(salt, Kind.SALT) if salt != NO_HANDLE else None
@@ -142,6 +142,7 @@ class HandleModel:
         made = self._add(Kind.STAGE, self._software.extract(algorithm, key, data, name))
         if data is not None and self._get(ikm).kind is Kind.SHARED:
             self.flush(ikm)
+        self.flush(salt)
         return made
 
     def expand_label(
@@ -157,10 +158,10 @@ class HandleModel:
         content = self._secret(secret, parent.kind)
         if kind not in _FREE_LENGTH and length != _size(content):
             raise _refused("that object is as long as the hash")
-        if kind in (Kind.WRITE_KEY, Kind.WRITE_IV):
-            if label in parent.made:
-                raise _refused("a traffic secret makes its key and its IV once")
-            parent.made.add(label)
+        if kind in _ONCE:
+            if (label, context) in parent.made:
+                raise _refused("a traffic secret, its key and its IV, and a salt are made once")
+            parent.made.add((label, context))
         made = self._software.expand_label(content, label, context, length, name)
         return self._add(kind, made, parent.number)
 
@@ -276,6 +277,8 @@ class HandleModel:
         return held, held.content
 
 
+_ONCE: Final = (Kind.TRAFFIC, Kind.WRITE_KEY, Kind.WRITE_IV, Kind.SALT)
+"""What would bring back a key, with a record counter at zero, were it made of an object again."""
 _FREE_LENGTH: Final = (Kind.WRITE_KEY, Kind.WRITE_IV, Kind.EXPORTED)
 
 
