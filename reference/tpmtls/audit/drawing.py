@@ -31,6 +31,9 @@ CHARACTER: Final = 7.25
 HEIGHT: Final = 36
 ROW: Final = 48
 GAP: Final = 8
+RAIL: Final = 7
+"""How far below a row its lines run that pass what is nearer."""
+TICKET_WIDTH: Final = 130
 
 
 def width_of(name: str) -> int:
@@ -159,19 +162,24 @@ class Drawing:
 
     def _parts(self, row: Derivation, parent: Node) -> None:
         """What is made of a secret, to its right: in columns, so that they can be compared."""
-        x, left = PARTS, parent
-        finished = path(parent.id, FINISHED_KEY.value)
-        if row.secret == EXTERNAL_BINDER_KEY.secret:
-            finished = self._connection.binder_finished_key
+        x, made_here = PARTS, dict[str, Node]()
         if row in TICKET_PSK.parents:
             ticket = path(self._connection.number, TICKET_PSK.value)
-            self._join(parent, self._node(ticket, LABELS[TICKET_PSK.value], x, 130))
+            self._join(parent, self._node(ticket, LABELS[TICKET_PSK.value], x, TICKET_WIDTH))
             return
-        for part in (FINISHED_KEY.value, WRITE_KEY.value, WRITE_IV.value, HASH_KEY):
-            made = finished if part == FINISHED_KEY.value else path(parent.id, part)
+        for part in (FINISHED_KEY.value, WRITE_IV.value, WRITE_KEY.value, HASH_KEY):
+            made = path(parent.id, part)
+            if part == FINISHED_KEY.value and row.secret == EXTERNAL_BINDER_KEY.secret:
+                made = self._connection.binder_finished_key
             if made in self._seen:
-                remark = REMARKS.get(part) or LABELS[part]
-                left = self._join(left, self._node(made, remark, x))
+                node = self._node(made, REMARKS.get(part) or LABELS[part], x)
+                if part == HASH_KEY and WRITE_KEY.value in made_here:
+                    self._join(made_here[WRITE_KEY.value], node)
+                elif made_here:
+                    self._below(parent, node)
+                else:
+                    self._join(parent, node)
+                made_here[part] = node
             x += width_of(part) + GAP
 
     def _rest(self) -> None:
@@ -197,9 +205,13 @@ class Drawing:
         self.nodes.append(node)
         return node
 
-    def _join(self, left: Node, right: Node) -> Node:
+    def _join(self, left: Node, right: Node) -> None:
         self.lines.append(f"M{left.right} {left.middle}H{right.x}")
-        return right
+
+    def _below(self, left: Node, right: Node) -> None:
+        """Past what stands between them, and up."""
+        bottom = right.y + HEIGHT
+        self.lines.append(f"M{left.right} {left.middle}h12V{bottom + RAIL}H{right.x + 15}V{bottom}")
 
     def _up(self, below: Node, above: Node) -> None:
         self.lines.append(f"M{below.x + 15} {below.y}V{above.y + HEIGHT}")
