@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -348,6 +348,7 @@ class ServerConfig(Config):
         return trust if trust is None or isinstance(trust, TrustStore) else TrustStore.load(trust)
 
 
+@lru_cache(maxsize=256)
 def is_ip(name: str) -> bool:
     """Whether the name is an IPv4 or IPv6 address literal."""
     try:

@@ -151,8 +151,8 @@ class RecordReader:
             if record is not None:
                 return record
 
-    def _next_raw(self) -> tuple[bytes, bytes] | None:
-        """One record as framed: its header and its body. Lengths are checked at once."""
+    def _next_raw(self) -> tuple[ContentType, bytes, bytes] | None:
+        """One record as framed: type, header and body. Lengths are checked at once."""
         # req: 5.1-19 5.2-5 5.1-17 E-1 E.2-4 E.5-6 E.5-7 5.1-16 5.2-2
         start = self._position
         if len(self._buffer) - start < RECORD_HEADER_SIZE:
@@ -170,10 +170,9 @@ class RecordReader:
         if len(self._buffer) < end:
             return None
         self._position = end
-        return header, bytes(self._buffer[start + RECORD_HEADER_SIZE : end])
+        return outer, header, bytes(self._buffer[start + RECORD_HEADER_SIZE : end])
 
-    def _interpret(self, header: bytes, body: bytes) -> Record | None:
-        outer = ContentType(header[0])
+    def _interpret(self, outer: ContentType, header: bytes, body: bytes) -> Record | None:
         if outer == ContentType.change_cipher_spec:
             self._check_change_cipher_spec(body)
             return None

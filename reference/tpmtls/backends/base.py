@@ -239,6 +239,4 @@ def per_record_nonce(iv: bytes, sequence: int) -> bytes:
 def hkdf_label(length: int, label: bytes, context: bytes) -> bytes:
     """The HkdfLabel structure of RFC 9846 §7.1; `length` in octets."""
     full = b"tls13 " + label
-    return b"".join(
-        (length.to_bytes(2, "big"), bytes((len(full),)), full, bytes((len(context),)), context)
-    )
+    return b"%b%c%b%c%b" % (length.to_bytes(2, "big"), len(full), full, len(context), context)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x448, x25519
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tpmtls.algorithms import GROUPS, SUITES, HashAlgorithm, SuiteParameters
 from tpmtls.backends.base import (
@@ -76,10 +77,13 @@ class _Private(ABC):
 class _EcPrivate(_Private):
     def __init__(self, group: NamedGroup, entropy: Entropy) -> None:
         self._curve = CURVES[group]
-        self._key = ec.derive_private_key(_scalar(self._curve, entropy), self._curve)
-        numbers = self._key.public_key().public_numbers()
-        size = (self._curve.key_size + 7) // 8
-        self.public = b"\x04" + numbers.x.to_bytes(size, "big") + numbers.y.to_bytes(size, "big")
+        if entropy is os.urandom:  # the library draws from the system too, in half the time
+            self._key = ec.generate_private_key(self._curve)
+        else:
+            self._key = ec.derive_private_key(_scalar(self._curve, entropy), self._curve)
+        self.public = self._key.public_key().public_bytes(
+            Encoding.X962, PublicFormat.UncompressedPoint
+        )
 
     def exchange(self, peer: bytes) -> bytes:
         # req: 4.3.8.2-1 7.4.2-1

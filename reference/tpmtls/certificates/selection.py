@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from cryptography import x509
@@ -20,6 +21,7 @@ _ANY_EXTENDED_KEY_USAGE: Final = bytes.fromhex("0604551d2500")
 # -- names: RFC 6066 §3, RFC 9525 ------------------------------------------------------------------
 
 
+@lru_cache(maxsize=256)
 def parse_server_name(server_name: str) -> x509.DNSName | x509.IPAddress:
     """A host name or an IP address literal, as certificates hold it.
 

@@ -13,7 +13,7 @@ over at the end of a structure is an error.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Generic, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from tpmtls.codepoints import CodePoint
@@ -52,6 +52,8 @@ class Reader:
     def uint(self, size: int) -> int:
         """An unsigned integer of `size` octets, in network order."""
         start = self._advance(size)
+        if size == 1:
+            return self.data[start]
         return int.from_bytes(self.data[start : self.position], "big")
 
     def inner(self, count: int) -> Reader:
@@ -77,6 +79,18 @@ class Codec(ABC, Generic[T]):
     @abstractmethod
     def write(self, value: T, out: bytearray) -> None:
         """Append the encoding of `value` to `out`; raises ValueError where it has none."""
+
+    def read_all(self, reader: Reader) -> tuple[T, ...]:
+        """Take values until nothing is left in `reader`."""
+        items = []
+        while reader.position < reader.end:
+            items.append(self.read(reader))
+        return tuple(items)
+
+    def write_all(self, values: Iterable[T], out: bytearray) -> None:
+        """Append the encodings of several values."""
+        for value in values:
+            self.write(value, out)
 
 
 class Uint(Codec[int]):
@@ -107,17 +121,36 @@ C = TypeVar("C", bound=CodePoint)
 class Code(Codec[C]):
     """An enumerated of `size` octets (RFC 9846 §3.5); unknown values are kept."""
 
-    __slots__ = ("enumeration", "size")
+    __slots__ = ("_listed", "enumeration", "size")
 
     def __init__(self, enumeration: type[C], size: int) -> None:
         self.enumeration = enumeration
         self.size = size
+        self._listed: dict[int, C] = {member.value: member for member in enumeration}
 
     def read(self, reader: Reader) -> C:
-        return self.enumeration(reader.uint(self.size))
+        return self._member(reader.uint(self.size))
+
+    def read_all(self, reader: Reader) -> tuple[C, ...]:
+        octets, size = reader.take(reader.remaining), self.size
+        if len(octets) % size:
+            raise PeerViolation(Violation.TRUNCATED)
+        return tuple(
+            [
+                self._member(int.from_bytes(octets[start : start + size], "big"))
+                for start in range(0, len(octets), size)
+            ]
+        )
+
+    def _member(self, value: int) -> C:
+        """As `enumeration(value)`, whose way to a member that it lists is longer."""
+        return self._listed.get(value) or self.enumeration(value)
 
     def write(self, value: C, out: bytearray) -> None:
         out += _uint(value, self.size)
+
+    def write_all(self, values: Iterable[C], out: bytearray) -> None:
+        out += b"".join([_uint(value, self.size) for value in values])
 
 
 class Fixed(Codec[bytes]):
@@ -198,17 +231,12 @@ class Vector(Bounded[tuple[T, ...]]):
         self.item = item
 
     def read(self, reader: Reader) -> tuple[T, ...]:
-        inner = reader.inner(self.read_length(reader))
-        items = []
-        while inner.remaining:
-            items.append(self.item.read(inner))
-        return tuple(items)
+        return self.item.read_all(reader.inner(self.read_length(reader)))
 
     def write(self, value: tuple[T, ...], out: bytearray) -> None:
         start = len(out)
         out += bytes(self.prefix)
-        for item in value:
-            self.item.write(item, out)
+        self.item.write_all(value, out)
         length = len(out) - start - self.prefix
         self.write_length(length, prefix := bytearray())
         out[start : start + self.prefix] = prefix
