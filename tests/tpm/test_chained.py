@@ -248,6 +248,11 @@ def test_a_ciphertext_is_good_for_the_next_command_only(
         consume(local, key, twice)
 
 
+def test_a_digest_makes_no_longer_key(local: ChainedBackend, key: Any) -> None:
+    with pytest.raises(BackendError, match="an HMAC of 32 octets makes no key of 48"):
+        local._chain.sensitive(digest_of(local, key), 48, "x")
+
+
 def test_out_of_order_nothing_is_asked_of_the_tpm(local: ChainedBackend, key: Any) -> None:
     late = digest_of(local, key)
     other_command(local, key)

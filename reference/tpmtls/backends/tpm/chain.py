@@ -259,6 +259,8 @@ class Chain:
         """What is to be a key: the first `size` octets of an HMAC, or octets that all know."""
         start, head = layout.header(size)
         octets, flags = self._input(secret, CC.NV_Write)
+        if len(octets) < size:  # the rest would be of what was in the slot before
+            raise BackendError(f"{name}: an HMAC of {len(octets)} octets makes no key of {size}")
         self._write(octets[:size], start + head, flags)
         octets = self._read(self._slots, head + size, start, _ENCRYPT)
         return self._sensitive(name, octets)
