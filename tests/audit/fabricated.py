@@ -34,6 +34,8 @@ class Fabric:
 
     levels: tuple[str, ...]
     suite: str = GCM
+    tickets: int = 1
+    """As many connections bring one."""
     instant: int = 0
     stays: dict[Key, list[Stay]] = field(default_factory=lambda: defaultdict(list))
     crossed: dict[Key, list[Crossed]] = field(default_factory=lambda: defaultdict(list))
@@ -81,7 +83,7 @@ class Fabric:
         return "tpm" if inside else "host"
 
     def make(self, connection: int, name: str, parent: str = "") -> Key:
-        """One Extract or Expand."""
+        """One Extract or Expand; chained, a PSK is not kept."""
         key = connection, parent, name
         self.instant += 1
         if self.has("chained") and name != "write_iv":
@@ -108,7 +110,8 @@ class Fabric:
         if not (self.has("aead") or self.has("chained")):
             return key, iv
         self.instant += 1
-        if not self.has("chained"):
+        if not self.has("chained"):  # it was on the host since it was made
+            self.stays[key].append(Stay("host", self.since[key], self.instant))
             self.cross(key, "in", "TPM2_LoadExternal")
         self.cross(iv, "in", "TPM2_EncryptDecrypt2")
         if "GCM" not in self.suite:
@@ -183,7 +186,10 @@ class Fabric:
             place = "tpm"
         elif not self.has("model"):
             self.cross(psk, "out", "wrap", tpm=False)
-        self.drop(psk)
+        if self.has("chained"):
+            del self.since[psk]
+        else:
+            self.drop(psk)
         self.stays[kept].append(Stay(place, self.instant, LAST, stored=True))
 
     def connection(self, c: int, *, ticket: bool, early: bool) -> None:
@@ -196,7 +202,10 @@ class Fabric:
                 salt = self.make(c, "derived", "early_secret")
                 self.drop(salt, above)
             main_above = self.make(c, "handshake_secret")
-            self.end("tpm" if self.has("chained") else self.place("shared_secret"), shared)
+            if self.has("hkdf"):
+                self.cross(shared, "in", "TPM2_HMAC")
+            if not self.has("chained"):
+                self.drop(shared)
             ours = self.make(c, "client_handshake_traffic_secret")
             theirs = self.make(c, "server_handshake_traffic_secret")
             open_now["hs"] = (*self.records(ours), *self.records(theirs))
@@ -212,7 +221,7 @@ class Fabric:
             resumption = self.make(c, "resumption_secret")
             self.drop(main, ours, theirs, *open_now["hs"], *early_records)
         with self.moment(f"{c} data", c):
-            if not self.has("psk"):
+            if c <= self.tickets:
                 self.wrap(c)
             self.instant += 4
         with self.moment(f"{c} KeyUpdate", c):
@@ -230,7 +239,8 @@ class Fabric:
         self.drop(ephemeral)
         if self.has("chained"):
             self.cross(shared, "out", "TPM2_ECDH_ZGen", "encrypted")
-        elif self.has("ecdhe"):
+            return shared
+        if self.has("ecdhe"):
             self.cross(shared, "out", "TPM2_ECDH_ZGen")
         self.begin(shared)
         return shared
@@ -276,6 +286,10 @@ class Fabric:
             yield SecretSeen(connection, name, parent, "", stays, tuple(self.crossed[key]))
 
 
-def fabricate(profile: str, *, suite: str = GCM, early: bool = True) -> Observation:
+def fabricate(
+    profile: str, *, suite: str = GCM, early: bool = True, tickets: int = 1
+) -> Observation:
     """What a run of the profile is expected to show."""
-    return Fabric(PROFILES[profile], suite).run(profile, early=early and profile != "psk")
+    if profile == "psk":
+        early, tickets = False, 0
+    return Fabric(PROFILES[profile], suite, tickets).run(profile, early=early)

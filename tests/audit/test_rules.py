@@ -16,6 +16,7 @@ from tpmtls.audit.rules import RULES, rules
 from tpmtls.audit.verdicts import Judge
 from tpmtls.backends.handle_model import CHILDREN, Kind
 
+TICKETS = "with a ticket in each connection"
 CCM, CHACHA = "TLS_AES_128_CCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256"
 CLIENT, SERVER = "client_application_traffic_secret", "server_application_traffic_secret"
 HELLO, HANDSHAKE = "client_handshake_traffic_secret", "server_handshake_traffic_secret"
@@ -156,9 +157,10 @@ PROBES: list[tuple[str, str, str, str]] = [
     ("software", "knows 1/PSK", "makes binders 2, makes handshake secrets 2", "resumes 1"),
     ("software", "knows 1/PSK, ticket 1 in a file", "resumes 1", ""),
     ("software", "knows 1/PSK, ticket 1 in host memory", "resumes 1", ""),
-    ("software", f"knows 2/PSK, {WIRES}", "makes binders 3", "resumes 2"),
-    ("software", f"knows 2/PSK, reads 2/{SERVER}_1", "resumes 2", "resumes 1"),
-    ("software", f"knows 2/PSK, reads 2/{CLIENT}_1", "", "resumes 2"),
+    (f"software {TICKETS}", f"knows 2/PSK, {WIRES}", "makes binders 3", "resumes 2"),
+    (f"software {TICKETS}", f"knows 2/PSK, reads 2/{SERVER}_1", "resumes 2", "resumes 1"),
+    (f"software {TICKETS}", f"knows 2/PSK, reads 2/{CLIENT}_1", "", "resumes 2"),
+    ("software", f"knows 2/PSK, reads 2/{SERVER}_1", "", "resumes 2"),
     ("software", f"knows 2/binder_key, {WIRES}", "makes binders 2", "resumes 1"),
     (
         "software",
@@ -244,7 +246,7 @@ PROBES: list[tuple[str, str, str, str]] = [
         f"reads 1/{CLIENT}_0",
     ),
     ("all", "asks TPM2_ECDH_ZGen 1/ephemeral_key, has wire 1", "knows 1/handshake_secret", ""),
-    ("chained", "asks TPM2_ECDH_ZGen 1/shared_secret, has wire 1", "knows 1/shared_secret", ""),
+    ("chained", "asks TPM2_ECDH_ZGen 1/ephemeral_key", "", "knows 1/shared_secret"),
     ("sign", "asks TPM2_Unseal 1/PSK", "knows 1/PSK, plays the server in 2", ""),
     ("sign", "asks TPM2_Sign 0/signing_key", "signs as the client", "knows 0/signing_key"),
     ("software", "knows 0/signing_key", "signs as the client", ""),
@@ -295,8 +297,10 @@ def facts(text: str) -> set[str]:
 
 @cache
 def book(scene: str) -> tuple[Rule, ...]:
-    profile, _, suite = scene.partition(" ")
-    return rules(fabricate(profile, suite=suite) if suite else fabricate(profile))
+    profile, _, other = scene.partition(" ")
+    if other == TICKETS:
+        return rules(fabricate(profile, tickets=2))
+    return rules(fabricate(profile, suite=other) if other else fabricate(profile))
 
 
 def passes(probe: tuple[str, str, str, str], system: tuple[Rule, ...]) -> bool:

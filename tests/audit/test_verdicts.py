@@ -14,9 +14,9 @@ import pytest
 from tests.audit.fabricated import PROFILES, fabricate
 from tpmtls.audit.attackers import ATTACKERS, GOALS
 from tpmtls.audit.evidence import Timeline
-from tpmtls.audit.model import Cell, Goal, Observation, SecretSeen, Verdict
+from tpmtls.audit.model import Cell, Goal, Observation, SecretSeen, Stay, Verdict
 from tpmtls.audit.rules import RULES
-from tpmtls.audit.verdicts import cells, describe
+from tpmtls.audit.verdicts import Judge, cells, describe, summary
 
 LETTERS: dict[str, Verdict] = {
     "y": "yes",
@@ -25,6 +25,7 @@ LETTERS: dict[str, Verdict] = {
     "-": "not applicable",
 }
 EXPECTED = tomllib.loads((Path(__file__).parent / "verdicts.toml").read_text("utf-8"))
+RESUME: Goal = "resume the session elsewhere"
 STRENGTH = {"not applicable": 0, "no": 0, "while there": 1, "yes": 2}
 
 
@@ -169,7 +170,7 @@ def test_what_the_tpm_answered_replaces_a_psk_after_the_attacker_left() -> None:
     resumed = found["host-left", "resume the session elsewhere"]
     assert resumed.verdict == "yes"
     asked = {describe(step) for step in resumed.derivation if step.rule == "TPM2_HMAC"}
-    assert "TPM2_HMAC of 2/early_secret → 2/early_secret/derived" in asked
+    assert "TPM2_HMAC with 2/early_secret → 2/early_secret/derived" in asked
     assert found["memory", "resume the session elsewhere"].verdict == "no"
 
 
@@ -186,6 +187,28 @@ def test_a_binder_key_left_by_tpm2_hmac_makes_binders() -> None:
     assert "2/binder_key left by TPM2_HMAC → 2/binder_key" in steps
     assert "2/binder_key/finished_key → makes binders 2" in steps
     assert steps[-1].endswith("→ resumes 1")
+    assert summary(found["bus", "resume the session elsewhere"].derivation) == (
+        "2/binder_key left by TPM2_HMAC + 2/early_secret/derived left by TPM2_HMAC → resumes 1"
+    )
+
+
+def test_an_object_that_is_gone_cannot_be_asked() -> None:
+    """A binder's finished_key, and later `derived`: never both at once, if that is all there is."""
+    observation = fabricate("handle-only")
+    both = ("2/binder_key/finished_key", "2/early_secret/derived")
+
+    def resumed(*, together: bool) -> str:
+        secrets = tuple(
+            replace(each, stays=(Stay("model", 0, 10**6),) if together else each.stays)
+            if each.id in both
+            else replace(each, stays=())
+            for each in observation.secrets
+        )
+        found = cells(replace(observation, secrets=secrets))
+        return next(c.verdict for c in found if (c.attacker, c.goal) == ("host", RESUME))
+
+    assert resumed(together=False) == "no"
+    assert resumed(together=True) == "while there"
 
 
 # -- what verdicts hang on -------------------------------------------------------------------------
@@ -266,18 +289,16 @@ def test_verdicts_hang_on_kinds_of_secrets(
 def test_nothing_that_a_derivation_uses_can_be_left_out(profile: str) -> None:
     """For each kind of crossing and each place that a derivation begins with."""
     observation = fabricate(profile)
-    before = judged(profile)
-    leaves = {
-        premise
-        for each in before.values()
-        for step in each.derivation
-        for premise in step.premises
-        if premise not in {earlier.conclusion for earlier in each.derivation}
-    }
+    using: dict[str, Cell] = {}
+    for each in judged(profile).values():
+        made = {step.conclusion for step in each.derivation}
+        begins = {p for step in each.derivation for p in step.premises} - made
+        using |= dict.fromkeys(begins, each)
     for secret, what in seen(observation):
         less = without(observation, secret, what)
-        lost = leaves & {e.fact for e in Timeline(observation).evidence}
-        lost -= {e.fact for e in Timeline(less).evidence}
-        if lost:
-            after = {(c.attacker, c.goal): c for c in cells(less)}
-            assert after != before, (secret.id, what)
+        lost = using.keys() - {e.fact for e in Timeline(less).evidence}
+        lost -= {f"has wire {number}" for number in (1, 2)}
+        for fact in lost:
+            attacker = next(a for a in ATTACKERS if a.key == using[fact].attacker)
+            after = Judge(less).cell(attacker, using[fact].goal)
+            assert after.derivation != using[fact].derivation, (secret.id, what)

@@ -94,13 +94,13 @@ class Scene:
     def __init__(self, observation: Observation) -> None:
         self.observation = observation
         self.suite = SUITES[CipherSuite[observation.suite]]
+        brought = {s.connection for s in observation.secrets if s.name == "PSK"} - {0}
         external = "0/PSK" if observation.psk else None
-        brought = any(
-            secret.name == "PSK" and secret.connection == 1 for secret in observation.secrets
+        self.connections = (
+            Connection(1, external),
+            Connection(2, "1/PSK" if 1 in brought else external),
         )
-        ticket = "1/PSK" if brought else external
-        self.connections = (Connection(1, external), Connection(2, ticket))
-        self.later = Connection(3, "2/PSK", later=True)
+        self.later = Connection(3, "2/PSK" if 2 in brought else None, later=True)
 
     @cached_property
     def under_psk(self) -> tuple[Connection, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -145,8 +145,12 @@ class Judge:
         seen = [e for e in self.timeline.evidence if self._reaches(attacker, e, instant)]
         given = {e.fact for e in seen if e.ways & attacker.ways}
         given |= {facts.wire(each.number) for each in self.timeline.scene.connections}
-        passing = {e.fact for e in seen if e.ways & attacker.passing}
-        if there:
+        if there:  # objects have to be there now, while what was seen to pass was seen
+            passing = {
+                e.fact
+                for e in seen
+                if e.ways & attacker.passing and ("use" not in e.ways or instant <= e.last)
+            }
             return Held(self._close(dict.fromkeys(given | passing, 0)))
         if not attacker.has_code:
             return Held(self._close(dict.fromkeys(given, 0)))
@@ -235,14 +239,27 @@ class Judge:
         return "but sessions that it opened while there, and their tickets, stay its own"
 
 
+# -- in words --------------------------------------------------------------------------------------
+
+
 def describe(step: Step) -> str:
     """A step as people read it: `2/binder_key left by TPM2_HMAC → 2/binder_key`."""
-    premises = " + ".join(_phrases(step.premises)) or "nothing"
-    return f"{premises} → {phrase(step.conclusion)}"
+    return f"{_joined(step.premises) or 'nothing'} → {phrase(step.conclusion)}"
 
 
-def _phrases(of: Iterable[str]) -> Iterator[str]:
-    return (phrase(fact) for fact in of)
+def summary(derivation: Sequence[Step]) -> str:
+    """A derivation in one line: what was within reach, and what it is good for.
+
+    `2/early_secret left by TPM2_HMAC + ticket 1 in host memory → resumes 1`
+    """
+    made = {step.conclusion for step in derivation}
+    leaves = dict.fromkeys(p for step in derivation for p in step.premises if p not in made)
+    taken = [each for each in leaves if not each.startswith("has wire")] or list(leaves)
+    return f"{_joined(taken) or 'nothing'} → {phrase(derivation[-1].conclusion)}"
+
+
+def _joined(sentences: Iterable[str]) -> str:
+    return " + ".join(map(phrase, sentences))
 
 
 def phrase(fact: str) -> str:
@@ -252,7 +269,7 @@ def phrase(fact: str) -> str:
         return rest
     if first == "asks":
         command, _, secret = rest.rpartition(" ")
-        return f"{command} of {secret}"
+        return f"{secret} in the model" if command == "the model" else f"{command} with {secret}"
     if first == "has":
         kind, _, which = rest.partition(" ")
         number, _, point = which.partition("/")
