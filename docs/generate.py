@@ -18,6 +18,9 @@ from pathlib import Path
 
 from tlsconform.requirements.catalogue import all_requirements, tally
 from tlsconform.requirements.entries import ABSENT, Method, Requirement, Strength
+from tpmtls.audit.attackers import ATTACKERS, GOALS, NOT_MODELLED, VERDICTS
+from tpmtls.audit.conduct import PROVISIONING, RESIDUE
+from tpmtls.audit.rules import AEAD_NEEDS, COMMANDS, RULES
 from tpmtls.handshake import client, server
 from tpmtls.handshake.machine import Table
 from tpmtls.key_schedule import EXTRACTED, SCHEDULE, Stage
@@ -165,7 +168,58 @@ def mutants() -> Iterator[str]:
         yield "\n".join(rows)
 
 
+def attackers() -> Iterator[str]:
+    """The model of `tpmtls audit`: who, what for, and why it follows."""
+    yield "# Attackers"
+    yield NOTE.format("reference/tpmtls/audit/attackers.py` and in `rules.py")
+    yield (
+        "`tpmtls audit` observes where every secret of a client was during two connections, and "
+        "derives from it what each attacker can do. An observation gives facts: "
+        "`TPM2_HMAC gave 2/binder_key` (it left the TPM in clear), `1/PSK in a file`, "
+        "`asks TPM2_Sign 0/signing_key` (the attacker can have the TPM do that). Rules say what "
+        "follows from facts, and a verdict is the shortest derivation of a goal. The number before "
+        "a name is that of the connection: 1 is a full handshake, 2 resumes it, and 0 is what was "
+        "there before. The rules of the key schedule are made from the table that the protocol "
+        "runs by ([key-schedule.md](key-schedule.md)), those of the handle-only model from its own."
+    )
+    yield "## Who"
+    yield "All of them also record and alter everything on the network."
+    yield "\n".join(_pairs("attacker", "what it has", ((a.key, a.statement) for a in ATTACKERS)))
+    yield "## What for"
+    yield "\n".join(_pairs("goal", "exactly", GOALS.items()))
+    yield "\n".join(_pairs("verdict", "means", VERDICTS.items()))
+    yield (
+        "An attacker of one instant, and one who leaves, have the instant that suits them best; "
+        "beside the verdict stands at how many instants it is so. An instant is one operation of "
+        "the client's backend: a count of steps, and not of time."
+    )
+    yield "## What is not in the model"
+    yield "\n".join(f"- {each}" for each in (RESIDUE, PROVISIONING, *NOT_MODELLED))
+    yield "## Why it follows"
+    yield "\n".join(_pairs("rule", "because", RULES.items()))
+    yield "## What a TPM does for whoever may use it"
+    rows = ((each.command, ", ".join(f"`{name}`" for name in each.of)) for each in COMMANDS)
+    rest = ("TPM2_HMAC", "all else that the key schedule makes")
+    yield "\n".join(
+        _pairs("command", "can be asked about these, where they are in a TPM", (*rows, rest))
+    )
+    yield "## What opens a record"
+    needs = ((key, ", ".join(f"`{n.value}`" for n in of)) for key, of in AEAD_NEEDS.items())
+    yield "\n".join(_pairs("AEAD", "with a recording, these open and seal records", needs))
+    yield (
+        "With GCM and CCM the key is enough: who has it gets the nonce, and with it the IV, out of "
+        "a recorded record. With GCM the hash key H forges as well, and opens nothing."
+    )
+
+
+def _pairs(left: str, right: str, rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    yield f"| {left} | {right} |"
+    yield "|---|---|"
+    yield from (f"| {term} | {said} |" for term, said in rows)
+
+
 PAGES = {
+    "attackers.md": attackers,
     "state-machine.md": state_machine,
     "key-schedule.md": key_schedule,
     "extensions.md": extensions,

@@ -1,9 +1,4 @@
-"""The attackers, their goals, and what each can do: derived from what an observation shows.
-
-Not in the model, and to be said beside its verdicts: what Python and OpenSSL copied and cannot
-wipe stays in memory longer than the stays of an observation say; and a libtpms in this process
-stands for a chip, so that its state is taken for out of reach.
-"""
+"""The attackers, their goals, and the words of verdicts, stated for people who read them."""
 
 from __future__ import annotations
 
@@ -143,3 +138,22 @@ VERDICTS: Final = {
     "no": "It cannot, as far as rules and observation go.",
     "not applicable": "There is no such thing in this profile.",
 }
+
+NOT_MODELLED: Final = (
+    (
+        "The state of a libtpms in this process, or of the handle-only model's: they stand for a "
+        "chip, and are taken to be out of reach."
+    ),
+    (
+        "The server's side: its keys and its memory are out of reach, and it keeps to the "
+        "protocol. Whether it takes a ticket twice is its affair; the attacker may be the first."
+    ),
+    "An attacker who alters the bus. Against `chained` he can do what code on the host can.",
+    (
+        "Passwords and policies of keys: those that are observed have none. A key file with a "
+        "password is of use to a thief of the disk only when he has that, too."
+    ),
+    "The application: what it says, and what a replay of 0-RTT data does to it.",
+    "Broken primitives, side channels, faults, and TPMs with bugs.",
+)
+"""What verdicts do not speak of, beside what an audit says of itself (`conduct`)."""
