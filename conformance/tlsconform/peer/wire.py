@@ -247,6 +247,6 @@ def parse_alert(record: Record) -> Alert:
     try:
         return Alert.decode(record.fragment)
     except PeerViolation:
-        raise NonConformance(
-            "exactly one alert in its record", f"{len(record.fragment)} octets", "5.1-12"
-        ) from None
+        size = len(record.fragment)
+        broken = "5.1-10" if size == 1 else "5.1-11" if size > 2 else "5.1-12"
+        raise NonConformance("exactly one alert in its record", f"{size} octets", broken) from None

@@ -17,6 +17,8 @@ WEAK_SUITES: Final = (
     *(0x0009, 0x000C, 0x000F, 0x0012, 0x0015, 0x001A, 0x001E, 0x0022),
 )
 """NULL, export and DES: less than 112 bits."""
+RESERVED_ALERTS: Final = (21, 30, 41, 60, 100, 111, 114)
+"""Alerts of older versions (Appendix B.2)."""
 _DSA: Final = (0x0202, 0x0402, 0x0502, 0x0602)
 
 

@@ -15,7 +15,14 @@ from tlsconform.peer.base import Peer
 from tlsconform.peer.wire import parse_alert
 from tlsconform.plugin import Connect, Serve
 from tlsconform.targets import ClientTarget
-from tpmtls.codepoints import CipherSuite, ContentType, ExtensionType, HandshakeType
+from tpmtls.codepoints import (
+    AlertDescription,
+    AlertLevel,
+    CipherSuite,
+    ContentType,
+    ExtensionType,
+    HandshakeType,
+)
 from tpmtls.wire.extensions import Cookie, ExtensionBody, KeyShareHelloRetryRequest
 
 MESSAGE: Final = b"hello\n"
@@ -54,6 +61,22 @@ def goes_on_reading(peer: Peer, data: bytes) -> None:
         peer.expect_quiet()
     except NonConformance as finding:
         raise Deviation("reading until close_notify", finding.got, "6.1-4") from None
+
+
+def expect_close_notify(peer: Peer) -> None:
+    """close_notify of level warning before it closes; one that stays open may have more to say."""
+    while True:
+        try:
+            record = peer.next_record()
+        except Silence:
+            raise NotApplicable("its direction stays open") from None
+        if record is None:
+            raise NonConformance("close_notify", "the end of the connection", "6.1-7")
+        if record.content_type is ContentType.alert:
+            alert = parse_alert(record)
+            check(alert.description == AlertDescription.close_notify, "close_notify", alert)
+            check(alert.level == AlertLevel.warning, "warning", alert.level.name, "6.1-2")
+            return
 
 
 def expect_closed(peer: Peer) -> None:

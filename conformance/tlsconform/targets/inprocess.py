@@ -36,6 +36,8 @@ class InProcessChannel(Channel):
     def __init__(self, connection: Connection, *, echo: bool) -> None:
         self.connection = connection
         self._echo, self._dead = echo, False
+        self.taken = bytearray()
+        """The application data that it has read."""
 
     def send(self, octets: bytes) -> None:
         if self._dead:
@@ -48,6 +50,8 @@ class InProcessChannel(Channel):
 
     def _serve(self) -> None:
         for event in self.connection.events():
+            if isinstance(event, ApplicationData):
+                self.taken += event.data
             if self._echo and isinstance(event, ApplicationData | EarlyData):
                 if event.data and self.connection.can_send and not self._dead:
                     self.connection.send_data(event.data)
@@ -182,8 +186,12 @@ class InProcessClient(ClientTarget):
         if connection is not None and connection.can_send:
             connection.send_data(data)
 
+    def wind_up(self) -> None:
+        if self._channel is not None:
+            self._channel.connection.close()
+
     def output(self) -> str:
-        return ""
+        return "" if self._channel is None else self._channel.taken.decode(errors="replace")
 
     def finish(self) -> None:
         self._channel = None

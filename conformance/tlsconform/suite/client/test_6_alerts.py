@@ -9,12 +9,21 @@ import pytest
 from tlsconform.channel import Silence
 from tlsconform.marks import req
 from tlsconform.mutate import append, flip, set_field
-from tlsconform.outcome import Deviation, NonConformance
+from tlsconform.outcome import Deviation, NonConformance, NotApplicable
 from tlsconform.peer import ScriptedServer
 from tlsconform.peer.wire import parse_alert
-from tlsconform.suite.helpers import MESSAGE, STILL_OPEN, check, expect_closed, goes_on_reading
+from tlsconform.suite.codes import RESERVED_ALERTS
+from tlsconform.suite.helpers import (
+    MESSAGE,
+    STILL_OPEN,
+    check,
+    expect_close_notify,
+    expect_closed,
+    goes_on_reading,
+)
 from tlsconform.targets import ClientTarget
 from tpmtls.codepoints import AlertDescription, AlertLevel, ContentType
+from tpmtls.wire.messages import Alert
 
 A = AlertDescription
 ERRORS = [alert for alert in A if alert not in (A.close_notify, A.user_canceled)]
@@ -73,7 +82,7 @@ def test_error_alert_in_the_handshake(server: ScriptedServer, level: AlertLevel)
     expect_closed(server)
 
 
-@req("5.1-12", "5.1-10", "5.1-11")
+@req("5.1-12")
 @pytest.mark.parametrize("content", [b"\1", b"\1\x5a\1", b"\1\x5a\1\x5a"], ids=len)
 def test_not_one_alert(server: ScriptedServer, content: bytes) -> None:
     """An alert record that does not hold exactly one alert is refused."""
@@ -85,27 +94,19 @@ def test_not_one_alert(server: ScriptedServer, content: bytes) -> None:
 # -- closure ---------------------------------------------------------------------------------------
 
 
-def expect_close_notify(server: ScriptedServer) -> None:
-    """close_notify of level warning, or an open connection: a client may have more to say."""
-    while True:
-        try:
-            record = server.next_record()
-        except Silence:
-            return
-        if record is None:
-            raise NonConformance("close_notify", "the end of the connection", "6.1-7")
-        if record.content_type is ContentType.alert:
-            alert = parse_alert(record)
-            check(alert.description == A.close_notify, "close_notify", alert.description.name)
-            check(alert.level == AlertLevel.warning, "warning", alert.level.name, "6.1-2")
-            return
-
-
-@req("6.1-7", "6.1-2")
+@req("6.1-7", "6.1-2", "5.1-10", "5.1-11")
 def test_close_notify(server: ScriptedServer) -> None:
     """If the client closes after close_notify, it says close_notify first, as a warning."""
     server.handshake()
     server.send_alert(A.close_notify)
+    expect_close_notify(server)
+
+
+@req("6.1-7", "6.1-2")
+def test_close_notify_at_the_end(server: ScriptedServer, target: ClientTarget) -> None:
+    """A client that closes because it has nothing more to say sends close_notify first."""
+    server.handshake()
+    target.wind_up()
     expect_close_notify(server)
 
 
@@ -134,6 +135,24 @@ def test_after_close_notify(server: ScriptedServer, what: Callable[[ScriptedServ
         if record.content_type is ContentType.alert:
             alert = parse_alert(record).description
             check(alert == A.close_notify, "no error alert", f"alert {alert.name}")
+
+
+@req("6.1-1")
+def test_data_after_close_notify(server: ScriptedServer, target: ClientTarget) -> None:
+    """Data in the same segment as close_notify, but after it, is not handed on."""
+    server.handshake()
+    server.send_data(b"in time\n")
+    server.expect_quiet_or_end()
+    closure = Alert(AlertLevel.warning, A.close_notify).encode()
+    close_notify = server.wire.record(ContentType.alert, closure)
+    late = server.wire.record(ContentType.application_data, b"too late\n")
+    server.wire.send_raw(close_notify + late, "close_notify and application_data")
+    server.expect_quiet_or_end()
+    target.wind_up()
+    printed = target.output()
+    if "in time" not in printed:
+        raise NotApplicable("the client does not print what it is sent")
+    check("too late" not in printed, "nothing after close_notify", "the data after it, printed")
 
 
 @req("6.1-4")
@@ -182,17 +201,18 @@ mistakes = pytest.mark.parametrize(
 )
 
 
-@req("6-6", "6.2-2", "6.2-4", "6.2-9")
+@req("6-6", "6.2-2", "6.2-9", "5.1-10", "5.1-11", "B-1")
 @mistakes
 def test_errors_are_fatal(
     server: ScriptedServer, mistake: Callable[[ScriptedServer], None]
 ) -> None:
-    """The client tells the server of an error by an alert of level fatal, not by general_error."""
+    """The client tells the server of an error by one fatal alert, which is not general_error."""
     mistake(server)
     alert = server.expect_abort()
     if alert is None:
         raise Deviation("an alert", "the end of the connection", "6.2-2")
     check(alert.level == AlertLevel.fatal, "fatal", alert.level.name, "6-6")
+    check(alert.description not in RESERVED_ALERTS, "no alert of old", alert.description, "B-1")
     if alert.description == A.general_error:
         raise Deviation("a more specific alert", "general_error", "6.2-9")
 

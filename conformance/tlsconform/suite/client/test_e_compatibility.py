@@ -11,15 +11,25 @@ from tlsconform.suite.helpers import check, give_ticket, resume
 from tlsconform.targets import ClientTarget
 from tpmtls.algorithms import SUITES
 from tpmtls.codepoints import CipherSuite, ExtensionType, ProtocolVersion
-from tpmtls.wire.extensions import Extensions, SupportedGroups, SupportedVersions
+from tpmtls.wire.extensions import (
+    Extensions,
+    SignatureAlgorithmsCert,
+    SupportedGroups,
+    SupportedVersions,
+)
 from tpmtls.wire.messages import ServerHello
 
 
 @req("B-1")
 def test_reserved_schemes(server: ScriptedServer) -> None:
-    """No signature scheme that is reserved is offered."""
-    server.accept()
-    found = [hex(scheme) for scheme in server.schemes_offered if is_reserved_scheme(scheme)]
+    """No signature scheme that is reserved is offered, be it for handshakes or for chains."""
+    offered = server.accept().offer.extensions
+    for_chains = offered.get(SignatureAlgorithmsCert)
+    schemes = (
+        *server.schemes_offered,
+        *(() if for_chains is None else for_chains.supported_signature_algorithms),
+    )
+    found = [hex(scheme) for scheme in schemes if is_reserved_scheme(scheme)]
     check(not found, "no reserved scheme", found)
 
 

@@ -13,13 +13,14 @@ from tlsconform.mutate import drop
 from tlsconform.peer import OfferedPsk
 from tlsconform.plugin import Connect
 from tlsconform.suite.helpers import check, fetch_ticket, read_legacy_answer, server_lives
-from tpmtls.codepoints import ContentType, ExtensionType, PskKeyExchangeMode
+from tpmtls.codepoints import AlertDescription, ContentType, ExtensionType, PskKeyExchangeMode
 
+A = AlertDescription
 UNKNOWN: Final = (PskKeyExchangeMode(0x0B), PskKeyExchangeMode(0xFE))
 MODES: Final = "client_hello.extensions[psk_key_exchange_modes]"
 
 
-@req("4.3.9-3")
+@req("4.3.9-3", "6.2-4")
 @pytest.mark.parametrize("identity", ["known", "unknown"])
 def test_psk_without_modes(connect: Connect, features: ServerFeatures, identity: str) -> None:
     """pre_shared_key without psk_key_exchange_modes is refused, known identity or not."""
@@ -27,7 +28,9 @@ def test_psk_without_modes(connect: Connect, features: ServerFeatures, identity:
     psk = fetch_ticket(connect) if known else OfferedPsk(b"nobody knows this one", bytes(32))
     client = connect()
     client.hello(drop(MODES), psks=(psk,))
-    client.expect_abort()
+    alert = client.expect_abort()
+    got = A.missing_extension if alert is None else alert.description
+    check(got == A.missing_extension, "alert missing_extension", f"alert {got.name}", "6.2-4")
 
 
 @req("4.3.9-4")

@@ -117,7 +117,7 @@ def test_not_asked_unless_offered(
     raise NonConformance("no CertificateRequest", "one")
 
 
-@req("4.7.2-3", "4.5.2-8")
+@req("4.5.2-8")
 def test_answer(ask: Ask, features: ServerFeatures) -> None:
     """Certificate, CertificateVerify and Finished are taken."""
     client = ask()
@@ -126,7 +126,7 @@ def test_answer(ask: Ask, features: ServerFeatures) -> None:
     server_lives(client, features)
 
 
-@req("4.7.2-4", "4.5.1.3-2")
+@req("4.5.1.3-2")
 def test_refusal(ask: Ask) -> None:
     """An empty Certificate with Finished gets no alert, or certificate_required."""
     client = ask(credential=None)

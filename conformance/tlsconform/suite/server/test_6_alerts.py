@@ -13,7 +13,8 @@ from tlsconform.mutate import append, flip, set_field
 from tlsconform.outcome import Deviation, NonConformance
 from tlsconform.peer import ScriptedClient
 from tlsconform.peer.wire import parse_alert
-from tlsconform.suite.helpers import check, expect_closed, goes_on_reading
+from tlsconform.suite.codes import RESERVED_ALERTS
+from tlsconform.suite.helpers import check, expect_close_notify, expect_closed, goes_on_reading
 from tpmtls.codepoints import AlertDescription, AlertLevel, ContentType, KeyUpdateRequest
 from tpmtls.wire.extensions import Extensions
 from tpmtls.wire.messages import EncryptedExtensions, KeyUpdate
@@ -109,7 +110,7 @@ def test_alert_first(client: ScriptedClient, level: AlertLevel) -> None:
     expect_closed(client)
 
 
-@req("5.1-12", "5.1-10", "5.1-11", "6-9")
+@req("5.1-12", "6-9")
 @pytest.mark.parametrize(
     "content",
     [b"\1", b"\2", b"\1\x5a\1", b"\1\x5a\1\x5a", b"\1\x5a" * 50],
@@ -122,7 +123,7 @@ def test_not_one_alert(client: ScriptedClient, content: bytes) -> None:
     client.expect_abort()
 
 
-@req("5.1-12", "5.1-10", "5.1-11", "6-9")
+@req("5.1-12", "6-9")
 @pytest.mark.parametrize("content", [b"\1", b"\1\x5a\1\x5a"], ids=["half", "two"])
 def test_not_one_alert_in_the_handshake(client: ScriptedClient, content: bytes) -> None:
     """An alert record that does not hold exactly one alert is refused before Finished."""
@@ -134,7 +135,7 @@ def test_not_one_alert_in_the_handshake(client: ScriptedClient, content: bytes) 
 # -- closure ---------------------------------------------------------------------------------------
 
 
-@req("6.1-7", "6.1-2", "6.1-6")
+@req("6.1-7", "6.1-2", "5.1-10", "5.1-11")
 def test_close_notify(client: ScriptedClient) -> None:
     """If the server closes after the client's close_notify, it says close_notify first, as a
     warning."""
@@ -152,22 +153,6 @@ def test_close_notify_after_data(client: ScriptedClient) -> None:
     client.receive_data()
     client.send_alert(A.close_notify)
     expect_close_notify(client)
-
-
-def expect_close_notify(client: ScriptedClient) -> None:
-    """close_notify of level warning, or an open connection: a server may have more to say."""
-    while True:
-        try:
-            record = client.next_record()
-        except Silence:
-            return
-        if record is None:
-            raise NonConformance("close_notify", "the end of the connection", "6.1-7")
-        if record.content_type is ContentType.alert:
-            alert = parse_alert(record)
-            check(alert.description == A.close_notify, "close_notify", alert.description.name)
-            check(alert.level == AlertLevel.warning, "warning", alert.level.name, "6.1-2")
-            return
 
 
 AFTERWARDS: dict[str, Callable[[ScriptedClient], object]] = {
@@ -270,17 +255,18 @@ MISTAKES = {
 mistakes = pytest.mark.parametrize("mistake", MISTAKES.values(), ids=list(MISTAKES))
 
 
-@req("6-6", "6.2-5", "6.2-2", "6.2-4", "6.2-9")
+@req("6-6", "6.2-5", "6.2-2", "6.2-9", "5.1-10", "5.1-11", "B-1")
 @mistakes
 def test_errors_are_fatal(
     client: ScriptedClient, mistake: Callable[[ScriptedClient], None]
 ) -> None:
-    """The server tells the client of an error by an alert of level fatal, not by general_error."""
+    """The server tells the client of an error by one fatal alert, which is not general_error."""
     mistake(client)
     alert = client.expect_abort()
     if alert is None:
         raise Deviation("an alert", "the end of the connection", "6.2-2")
     check(alert.level == AlertLevel.fatal, "fatal", alert.level.name, "6-6")
+    check(alert.description not in RESERVED_ALERTS, "no alert of old", alert.description, "B-1")
     if alert.description == A.general_error:
         raise Deviation("a more specific alert", "general_error", "6.2-9")
 
