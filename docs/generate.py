@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from tlsbench.page import pages as performance
 from tlsconform.requirements.catalogue import all_requirements, tally
 from tlsconform.requirements.entries import ABSENT, Method, Requirement, Strength
 from tpmtls.audit.attackers import ATTACKERS, GOALS, NOT_MODELLED, VERDICTS
@@ -226,6 +227,7 @@ PAGES = {
     "violations.md": violations,
     "requirements.md": requirements,
     "mutants.md": mutants,
+    **performance(HERE / "performance"),
 }
 
 

@@ -34,8 +34,8 @@ class Effort:
     test.
     """
 
-    seconds: float = 3.0
-    rounds: int = 12
+    seconds: float = 2.0
+    rounds: int = 10
     quick: bool = False
 
     def sizes(self, few: Sequence[int], all_of_them: Sequence[int]) -> Sequence[int]:
@@ -125,6 +125,7 @@ def _fitting(probe: Probe, seconds: float) -> int:
     """How many executions fill so many seconds."""
     if not seconds:
         return 1
+    probe(1)  # imports, caches: the first time costs more
     count = 1
     while (spent := sum(probe(count))) < seconds / 10:
         count *= 4

@@ -10,11 +10,11 @@ when it is first used.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
-
+TYPE_CHECKING = False  # that of `typing`, whose import takes longer than all of this module
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any, Final
+
     from tpmtls.aio import TlsServer as TlsServer
     from tpmtls.aio import open_connection as open_connection
     from tpmtls.aio import start_server as start_server
@@ -91,6 +91,8 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value

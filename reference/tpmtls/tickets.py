@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -168,6 +166,9 @@ class SessionCache:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tickets to a file that only its owner may read, replacing it at once."""
+        import json
+        import tempfile
+
         with self._lock:
             stored = [t.to_json() for tickets in self._tickets.values() for t in tickets]
         descriptor, temporary = tempfile.mkstemp(dir=Path(path).parent, prefix=".sessions-")
@@ -182,6 +183,8 @@ class SessionCache:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SessionCache:
         """Read what `save` wrote; a file that is not there is an empty cache."""
+        import json
+
         cache = cls()
         try:
             stored = json.loads(Path(path).read_text(encoding="ascii"))

@@ -26,7 +26,7 @@ def test_contenders_take_turns():
     effort = Effort(seconds=8.0, rounds=2)
     turns = interleave({"a": probe("a"), "b": probe("b")}, effort, Progress(silent=True), "it")
     assert turns == {"a": [(1.0,), (1.0,)], "b": [(1.0,), (1.0,)]}
-    assert order[2:] == [("a", 4), ("b", 4)] * 2
+    assert order[4:] == [("a", 4), ("b", 4)] * 2
 
 
 def test_ratios_are_of_turns_and_not_of_medians():

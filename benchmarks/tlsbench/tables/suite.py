@@ -28,7 +28,7 @@ def measure(effort: Effort, progress: Progress) -> Table:
     """The table."""
     keyword = PART if effort.quick else None
     case = "tests of ServerHello alone" if keyword else "all tests"
-    rounds = 1 if keyword else min(effort.rounds, 3)
+    rounds = 1 if keyword else min(effort.rounds, 2)
     rows = []
     with certificates() as files:
         for name, command in _servers(files)[: 1 if effort.quick else None]:

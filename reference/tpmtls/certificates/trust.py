@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import ssl
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -105,6 +104,8 @@ class TrustStore:
 
 @cache
 def _system_store() -> TrustStore:
+    import ssl  # for where OpenSSL looks, and nothing else
+
     paths = ssl.get_default_verify_paths()
     bundles: tuple[str | None, ...] = (paths.cafile, *_BUNDLES)
     for bundle in bundles:
