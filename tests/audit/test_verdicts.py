@@ -211,6 +211,38 @@ def test_an_object_that_is_gone_cannot_be_asked() -> None:
     assert resumed(together=True) == "while there"
 
 
+# -- the question that all began with --------------------------------------------------------------
+
+AFTER_THE_HANDSHAKE: dict[str, Verdict] = {
+    "software": "yes",
+    "sign": "yes",  # the PSK is sealed, but the secret that it was made of is in memory
+    "sign+ecdhe": "yes",
+    "sign+ecdhe+hkdf": "no",
+    "all": "no",
+    "psk": "not applicable",
+    "chained": "no",
+    "handle-only": "no",
+}
+
+
+def resumed_after_the_handshake(observation: Observation) -> Cell:
+    """Memory is read once, while connection 1 is open and its ticket is put away: who has the
+    resumption secret and the ticket then resumes as the client.
+    """
+    spans = {moment.name: (moment.first, moment.last) for moment in observation.moments}
+    window = spans["1 KeyUpdate"][0], spans["1 data again"][1]
+    snapshot = next(each for each in ATTACKERS if each.key == "snapshot-during")
+    return Judge(observation, window=window).cell(snapshot, RESUME)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_client_compromised_after_the_handshake(profile: str) -> None:
+    found = resumed_after_the_handshake(fabricate(profile))
+    assert found.verdict == AFTER_THE_HANDSHAKE[profile]
+    if profile in ("sign", "sign+ecdhe"):
+        assert found.derivation[0].conclusion == "knows 1/resumption_secret"
+
+
 # -- what verdicts hang on -------------------------------------------------------------------------
 
 Seen = tuple[SecretSeen, str]

@@ -7,7 +7,12 @@ from functools import cache
 import pytest
 
 from tests.audit.fabricated import fabricate
-from tests.audit.test_verdicts import EXPECTED, LETTERS
+from tests.audit.test_verdicts import (
+    AFTER_THE_HANDSHAKE,
+    EXPECTED,
+    LETTERS,
+    resumed_after_the_handshake,
+)
 from tpmtls.audit.attackers import ATTACKERS
 from tpmtls.audit.evidence import Timeline
 from tpmtls.audit.model import Goal, Observation
@@ -40,6 +45,12 @@ def ways(observation: Observation) -> set[str]:
 @pytest.mark.parametrize("key", PROFILES)
 def test_a_run_shows_what_was_expected_of_it(need_libtpms: None, key: str) -> None:
     assert ways(observed(key)) == ways(fabricate(key))
+
+
+@pytest.mark.parametrize("key", PROFILES)
+def test_client_compromised_after_the_handshake(need_libtpms: None, key: str) -> None:
+    """The attacker takes resumption secret and ticket: can they resume as the client?"""
+    assert resumed_after_the_handshake(observed(key)).verdict == AFTER_THE_HANDSHAKE[key]
 
 
 @pytest.mark.parametrize("key", ["all", "chained"])

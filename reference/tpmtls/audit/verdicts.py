@@ -59,10 +59,19 @@ class Reached:
 class Judge:
     """One observation, with its rules and its evidence."""
 
-    def __init__(self, observation: Observation, clauses: Iterable[Rule] | None = None) -> None:
-        """`clauses` in place of all that hold."""
+    def __init__(
+        self,
+        observation: Observation,
+        clauses: Iterable[Rule] | None = None,
+        *,
+        window: tuple[int, int] | None = None,
+    ) -> None:
+        """`clauses` in place of all that hold; `window`: when one-instant attackers have theirs,
+        from the first to the last instant, in place of what their statements say.
+        """
         self.timeline = Timeline(observation)
         self.book = RuleBook(rules(observation) if clauses is None else clauses)
+        self._window = window
         self._closures: dict[frozenset[tuple[str, int]], Closure] = {}
 
     def cells(self) -> list[Cell]:
@@ -132,6 +141,8 @@ class Judge:
 
     def _scope(self, attacker: Attacker) -> tuple[tuple[int, int], ...]:
         timeline = self.timeline
+        if self._window is not None:
+            return (self._window,)
         first, second = timeline.span(1), timeline.span(2)
         if attacker.when == "theft":
             return ((0, timeline.last),)
