@@ -125,8 +125,6 @@ class Scene:
         connection = next((c for c in self.connections if c.number == secret.connection), None)
         if secret.name == "PSK":
             return path(secret.connection, "PSK")
-        if secret.parent == "PSK":  # the Early Secret that is stored in its place
-            return path(secret.connection + 1, secret.name)
         parent = secret.parent if secret.name in _SEVERAL else ""
         name = path(secret.connection, *filter(None, (parent, secret.name)))
         if connection is None or not connection.external:
