@@ -7,7 +7,8 @@ end: completed the handshake, and answered.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -16,15 +17,17 @@ from typing import Any
 from tests.audit.experiments.constants import TwoConstants
 from tests.audit.experiments.line import Line
 from tests.audit.experiments.live import IDENTITY, Server
-from tests.audit.experiments.machine import CHAIN, PROVISIONED, SESSIONS, credential, public
+from tests.audit.experiments.machine import PROVISIONED, SESSIONS, credential, public
 from tests.pki import Pki
 from tpmtls.backends.base import Backend
 from tpmtls.backends.software import SoftwareBackend
 from tpmtls.backends.tpm.opening import Tpm
-from tpmtls.config import ClientConfig, ExternalPsk
+from tpmtls.config import ClientConfig, Credential, ExternalPsk
+from tpmtls.events import PskKind
 from tpmtls.tickets import SessionCache, SessionTicket
 from tpmtls.violations import TlsError
 
+Attack = Callable[["Loot", Server, Pki], bool]
 QUESTION = b"what has it in its pockets?\n"
 
 
@@ -32,10 +35,14 @@ QUESTION = b"what has it in its pockets?\n"
 class Loot:
     """What an attacker took along, and works with from now on."""
 
-    disk: Path
+    disk: Path | None = None
     """The files of the machine."""
     secrets: Set[tuple[str, bytes]] = frozenset()
     """Octets, and the RFC's name of what they are."""
+    tickets: tuple[SessionTicket, ...] = ()
+    """What is known of sessions without the files: what goes by in clear."""
+    certificate: Path | None = None
+    """The client's, which need not be in the files: it is no secret."""
     tpm: Tpm | None = None
     """The TPM at hand: that of the machine, or another."""
     backend: Backend | None = None
@@ -61,10 +68,10 @@ def stored_sessions(disk: Path) -> list[SessionTicket]:
 
 def resume(loot: Loot, server: Server, pki: Pki) -> bool:
     """Resume a session elsewhere, as the client that it was made with."""
-    named = (loot.disk / CHAIN).exists()
+    known = loot.tickets if loot.disk is None else stored_sessions(loot.disk)
     return any(
-        _is_answered(server, backend, pki, "resumption", named=named, session_cache=_cache(ticket))
-        for stored in stored_sessions(loot.disk)
+        _is_answered(server, backend, pki, "resumption", session_cache=_cache(ticket))
+        for stored in known
         for ticket, backend in _usable(stored, loot)
     )
 
@@ -86,38 +93,46 @@ def _cache(ticket: SessionTicket) -> SessionCache:
 
 def impersonate(loot: Loot, server: Server, pki: Pki) -> bool:
     """Sign a handshake as the client."""
-    try:
-        stolen = credential(loot.disk, loot.tpm)
-    except (TlsError, OSError):
-        return False
-    return _is_answered(server, SoftwareBackend(), pki, None, named=True, credentials=(stolen,))
+    stolen = list(_credentials(loot))
+    return any(
+        _is_answered(server, SoftwareBackend(), pki, None, credentials=(each,)) for each in stolen
+    )
+
+
+def _credentials(loot: Loot) -> Iterator[Credential]:
+    """The client's certificate with whatever may be its key."""
+    if loot.disk is not None:
+        with suppress(TlsError, OSError):
+            yield credential(loot.disk, loot.tpm)
+    for key in loot.named("signing_key"):
+        assert loot.certificate is not None
+        yield Credential.load(loot.certificate, key)
 
 
 def impersonate_by_psk(loot: Loot, server: Server, pki: Pki) -> bool:
     """Connect as the one who has the external PSK."""
     identity = IDENTITY.encode()
     offers = [(ExternalPsk(identity, psk), backend) for psk, backend in loot.psks()]
-    if loot.backend is not None and (loot.disk / PROVISIONED).exists():
+    if loot.backend is not None and loot.disk is not None:
         offers.append((ExternalPsk.load(loot.disk / PROVISIONED), loot.backend))
     return any(
-        _is_answered(server, backend, pki, "external", named=False, psks=(psk,))
-        for psk, backend in offers
+        _is_answered(server, backend, pki, "external", psks=(psk,)) for psk, backend in offers
     )
 
 
 def _is_answered(
-    server: Server, backend: Backend, pki: Pki, psk: str | None, *, named: bool, **config: Any
+    server: Server, backend: Backend, pki: Pki, psk: PskKind | None, **config: Any
 ) -> bool:
     """Whether the server answers, on a connection that rests on this kind of PSK, or on none.
 
-    `named`: and takes us for the one whom the client's certificate names.
+    And, but for an external PSK, takes us for the one whom the client's certificate names.
     """
     try:
         with Line(server, ClientConfig(**public(pki) | config, verify=False), backend) as line:
             return (
                 line.info.psk == psk
                 and line.ask(QUESTION) == server.answer(QUESTION)
-                and (not named or server.took_for_the_client(line.port))
+                and (psk == "external" or server.took_for_the_client(line.port))
             )
     except (TlsError, OSError):
         return False

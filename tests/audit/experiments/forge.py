@@ -23,11 +23,11 @@ def rewrite(record: bytes, written: bytes, instead: bytes, hash_key: bytes | Non
     change = xor(written, instead)
     changed = xor(ciphertext, change + bytes(len(ciphertext) - len(change)))
     if hash_key is not None:
-        tag = xor(tag, xor(*(_hashed(hash_key, header, text) for text in (ciphertext, changed))))
+        tag = xor(tag, xor(*(hashed(hash_key, header, text) for text in (ciphertext, changed))))
     return header + changed + tag
 
 
-def _hashed(hash_key: bytes, header: bytes, ciphertext: bytes) -> bytes:
+def hashed(hash_key: bytes, header: bytes, ciphertext: bytes) -> bytes:
     bits = [(8 * len(text)).to_bytes(8, "big") for text in (header, ciphertext)]
     return Ghash(hash_key).digest(header, ciphertext, b"".join(bits))
 

@@ -25,11 +25,16 @@ class Line:
     """
 
     def __init__(
-        self, server: Server, config: ClientConfig, backend: Backend, early_data: bytes = b""
+        self,
+        server: Server,
+        config: ClientConfig,
+        backend: Backend,
+        early_data: bytes = b"",
+        meddle: Callable[[bytes], bytes] = lambda octets: octets,
     ) -> None:
         self.sent, self.received = b"", b""
         """What a recording of the network has, as the client sent it and as the server did."""
-        self.meddle: Callable[[bytes], bytes] = lambda octets: octets
+        self.meddle = meddle
         """What the network makes of that which the client sends."""
         self.client = ClientConnection(config, backend, early_data=bool(early_data))
         if early_data:
@@ -40,7 +45,7 @@ class Line:
         try:
             while not self.client.handshake_complete:
                 self._pass()
-            self._pass_on()
+            self.pass_on()
         except BaseException:
             self.drop()
             raise
@@ -59,21 +64,25 @@ class Line:
     def ask(self, data: bytes) -> bytes:
         """Send data; as many octets as the server answers with."""
         self.client.send_data(data)
-        self._pass_on()
-        while len(self._data) < len(data):
+        self.pass_on()
+        return self.hear(len(data))
+
+    def hear(self, octets: int) -> bytes:
+        """So much of what the server says."""
+        while len(self._data) < octets:
             self._pass()
-        answer, self._data = self._data[: len(data)], self._data[len(data) :]
-        return answer
+        heard, self._data = self._data[:octets], self._data[octets:]
+        return heard
 
     def update_keys(self) -> None:
         """New keys in both directions, which the next `ask` uses."""
         self.client.update_keys(request_peer=True)
-        self._pass_on()
+        self.pass_on()
 
     def close(self) -> None:
         """End the connection in order."""
         self.client.close()
-        self._pass_on()
+        self.pass_on()
         while not self.client.peer_closed:
             self._pass()
         self.drop()
@@ -83,23 +92,37 @@ class Line:
         self._socket.close()
         self.client.forget()
 
-    def _pass(self) -> None:
-        """One round: what the client has to say, and the next of what the server says."""
-        self._pass_on()
+    # -- the network -------------------------------------------------------------------------------
+
+    def pass_on(self) -> None:
+        """Bring what the client has to say to the server, or what is made of it."""
+        octets = self.client.data_to_send()
+        self.sent += octets
+        if octets:
+            self.inject(self.meddle(octets))
+
+    def inject(self, octets: bytes) -> None:
+        """Bring something to the server."""
+        self._socket.sendall(octets)
+
+    def intercept(self) -> bytes:
+        """The next of what the server says, on its way."""
         octets = self._socket.recv(2**16)
         if not octets:
             raise TruncationError("the server closed the connection")
         self.received += octets
+        return octets
+
+    def deliver(self, octets: bytes) -> None:
+        """Bring the client what the server said."""
         self.client.receive_data(octets)
         for event in self.client.events():
             if isinstance(event, ApplicationData):
                 self._data += event.data
 
-    def _pass_on(self) -> None:
-        octets = self.client.data_to_send()
-        self.sent += octets
-        if octets:
-            self._socket.sendall(self.meddle(octets))
+    def _pass(self) -> None:
+        self.pass_on()
+        self.deliver(self.intercept())
 
     def __enter__(self) -> Self:
         return self

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 from tests.audit.experiments.line import Line
 from tests.audit.experiments.live import CLIENT, GCM, IDENTITY, PSK, Server
@@ -14,6 +15,10 @@ from tests.pki import Pki, PrivateKey
 from tests.pki import Profile as CertificateProfile
 from tpmtls import open_backend
 from tpmtls.algorithms import SHA256
+from tpmtls.audit.profiles import Profile
+from tpmtls.backends.base import Backend
+from tpmtls.backends.handle_only import HandleOnlyBackend, ProcessLink
+from tpmtls.backends.handle_process import Field, Operation, frame
 from tpmtls.backends.references import open_key
 from tpmtls.backends.tpm.keyfile import KeyFile
 from tpmtls.backends.tpm.keys import create_key, public_key
@@ -29,34 +34,6 @@ LIBTPMS = "libtpms:"
 SESSIONS, KEY, CHAIN, PROVISIONED = "sessions.json", "client.key", "client.pem", "client.psk"
 
 
-@dataclass(frozen=True)
-class Profile:
-    """What `tpmtls audit` calls by `key`: a backend, and where the client's long-term key is."""
-
-    key: str
-    backend: str = "tpm"
-    protect: tuple[str, ...] | None = None
-    signs_in_tpm: bool = True
-    psk: Literal["in the TPM", "in clear"] | None = None
-    """An external PSK in place of a certificate, and where it is kept."""
-
-
-ALL = ("sign", "ecdhe", "hkdf", "aead")
-PROFILES = {
-    profile.key: profile
-    for profile in (
-        Profile("software", "software", signs_in_tpm=False),
-        Profile("sign", protect=ALL[:1]),
-        Profile("sign+ecdhe", protect=ALL[:2]),
-        Profile("sign+ecdhe+hkdf", protect=ALL[:3]),
-        Profile("all", protect=ALL),
-        Profile("psk", protect=ALL, signs_in_tpm=False, psk="in the TPM"),
-        Profile("chained", protect=("sign", "chained")),
-        Profile("handle-only", "handle-only"),
-    )
-}
-
-
 def public(pki: Pki) -> dict[str, Any]:
     """The part of a client's configuration that everybody may know."""
     return {
@@ -70,19 +47,23 @@ def public(pki: Pki) -> dict[str, Any]:
 class Machine:
     """A client of one profile. What is in `disk` is all that a thief of the disk gets."""
 
-    def __init__(self, profile: Profile, disk: Path, pki: Pki) -> None:
+    def __init__(
+        self, profile: Profile, disk: Path, pki: Pki, *, psk_in_clear: bool = False
+    ) -> None:
+        """`psk_in_clear`: an external PSK in place of a certificate, and not in the TPM."""
         self.profile = profile
         self.disk = disk
-        self.tpm = open_tpm(LIBTPMS) if profile.key != "software" else None
-        tcti = LIBTPMS if profile.backend == "tpm" else None
-        self.backend = open_backend(profile.backend, tcti=tcti, protect=profile.protect)
+        self.tpm = open_tpm(LIBTPMS) if profile.needs_tpm else None
+        self.pipe: list[bytes] = []
+        """All that passed to the handle-only model and back."""
+        self.backend = self._open_backend()
         self.cache = SessionCache()
         self._pki = pki
-        if profile.psk == "in clear":
-            return
-        if profile.psk == "in the TPM":
+        self._psk = ExternalPsk(IDENTITY.encode(), PSK) if psk_in_clear else None
+        if profile.psk:
             made = provision(self._its_tpm, IDENTITY.encode(), PSK, SHA256)
             (disk / PROVISIONED).write_bytes(made.encode())
+            self._psk = ExternalPsk.load(disk / PROVISIONED)
         elif profile.signs_in_tpm:
             key = create_key(self._its_tpm, "ecc-p256")
             (disk / KEY).write_bytes(key.pem())
@@ -92,21 +73,34 @@ class Machine:
             (disk / KEY).write_bytes(made_here.key.read_bytes())
             (disk / CHAIN).write_bytes(made_here.chain.read_bytes())
 
+    def _open_backend(self) -> Backend:
+        if self.profile.backend == "tpm":
+            return open_backend("tpm", tcti=LIBTPMS, protect=self.profile.protect)
+        if self.profile.backend == "handle-only":
+            return HandleOnlyBackend(_TappedLink(self.pipe))
+        return open_backend(self.profile.backend)
+
     @property
     def _its_tpm(self) -> Tpm:
         assert self.tpm is not None
         return self.tpm
 
-    def connect(self, server: Server, *, early_data: bytes = b"", **changes: Any) -> Line:
+    def connect(
+        self,
+        server: Server,
+        *,
+        early_data: bytes = b"",
+        meddle: Callable[[bytes], bytes] = lambda octets: octets,
+        **changes: Any,
+    ) -> Line:
         """A connection, with the session of the last one where there is one."""
-        config: dict[str, Any] = public(self._pki) | {"session_cache": self.cache} | changes
-        if self.profile.psk == "in the TPM":
-            config["psks"] = (ExternalPsk.load(self.disk / PROVISIONED),)
-        elif self.profile.psk == "in clear":
-            config["psks"] = (ExternalPsk(IDENTITY.encode(), PSK),)
+        config: dict[str, Any] = public(self._pki)
+        if self._psk is not None:
+            config["psks"] = (self._psk,)
         else:
             config["credentials"] = (credential(self.disk, self.tpm),)
-        return Line(server, ClientConfig(**config), self.backend, early_data)
+            config["session_cache"] = self.cache
+        return Line(server, ClientConfig(**config | changes), self.backend, early_data, meddle)
 
     def store(self) -> None:
         """Keep the sessions on the disk."""
@@ -137,6 +131,19 @@ def used(machine: Machine, server: Server) -> Machine:
         line.close()
     machine.store()
     return machine
+
+
+class _TappedLink(ProcessLink):
+    """What passes to the model, for who listens."""
+
+    def __init__(self, pipe: list[bytes]) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def request(self, operation: Operation, fields: Sequence[Field]) -> tuple[int, list[bytes]]:
+        status, made = super().request(operation, fields)
+        self._pipe += (frame(operation, fields), frame(status, made))
+        return status, made
 
 
 def credential(disk: Path, tpm: Tpm | None) -> Credential:

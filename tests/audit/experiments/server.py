@@ -14,7 +14,6 @@ import json
 import socket
 import sys
 import threading
-from collections import defaultdict
 from typing import Any
 
 from tests.tpm.test_ledger import Telling
@@ -90,10 +89,11 @@ class LiveServer:
             psk_modes=(PskKeyExchangeMode.psk_dhe_ke,),
             groups=(NamedGroup.secp256r1,),
             suites=tuple(CipherSuite[name] for name in told["suites"]),
+            tickets=1,
             max_early_data=EARLY_DATA,
             handshake_timeout=PATIENCE,
         )
-        self._known: defaultdict[int, Known] = defaultdict(Known)
+        self._known: dict[int, Known] = {}
         self.listener = socket.create_server(("127.0.0.1", 0))
 
     def accept(self) -> None:
@@ -101,9 +101,8 @@ class LiveServer:
         while True:
             sock, (_, port) = self.listener.accept()
             sock.settimeout(PATIENCE)
-            threading.Thread(
-                target=self._serve, args=(sock, self._known[port]), daemon=True
-            ).start()
+            known = self._known[port] = Known()  # ports come again
+            threading.Thread(target=self._serve, args=(sock, known), daemon=True).start()
 
     def _serve(self, sock: socket.socket, known: Known) -> None:
         try:

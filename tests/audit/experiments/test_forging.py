@@ -10,16 +10,15 @@ import pytest
 from tests.audit.experiments.forge import encrypted_zeros, rewrite
 from tests.audit.experiments.line import Line
 from tests.audit.experiments.live import CCM, GCM, OpenSsl, Ours, Server
-from tests.audit.experiments.machine import PROFILES, Machine
+from tests.audit.experiments.machine import Machine
+from tests.audit.experiments.present import INSTEAD, WRITES, WRITTEN
 from tests.pki import Pki
+from tpmtls.audit.profiles import BY_KEY
 from tpmtls.backends.base import hkdf_label
 from tpmtls.codepoints import AlertDescription, CipherSuite
 from tpmtls.violations import PeerAlert
 
 pytestmark = pytest.mark.usefixtures("need_libtpms")
-
-WRITTEN, INSTEAD = b"pay 100 to bob", b"pay 900 to eve"
-WRITES = "client_application_traffic_secret_0"
 
 
 def write_key(server: Server, line: Line) -> bytes:
@@ -56,7 +55,7 @@ def test_gcm_is_forged_with_its_hash_key(
 ) -> None:
     """The key itself is in the TPM; with `chained`, the host never had it."""
     with (
-        Machine(PROFILES[key], tmp_path, pki) as machine,
+        Machine(BY_KEY[key], tmp_path, pki) as machine,
         live(machine, server) as line,
     ):
         hash_key = encrypted_zeros(write_key(server, line))
@@ -71,7 +70,7 @@ def test_without_a_hash_key_it_is_noticed(
 ) -> None:
     """CCM has none, and what would be it in GCM does not help, if one had it."""
     with (
-        Machine(PROFILES["chained"], tmp_path, pki) as machine,
+        Machine(BY_KEY["chained"], tmp_path, pki) as machine,
         live(machine, server, suite) as line,
     ):
         assert line.info.suite is CipherSuite[suite]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.audit.experiments import live
-from tests.audit.experiments.machine import PROFILES, Machine
+from tests.audit.experiments.machine import Machine
 from tests.pki import Pki
+from tpmtls.audit.profiles import BY_KEY
 
 pytestmark = pytest.mark.usefixtures("need_libtpms")
 
@@ -46,7 +47,7 @@ def accepted_early_data(server: live.Ours, port: int) -> bool:
 
 
 def test_ours_refuses(ours: live.Ours, pki: Pki, tmp_path: Path) -> None:
-    with Machine(PROFILES["software"], tmp_path, pki) as machine:
+    with Machine(BY_KEY["software"], tmp_path, pki) as machine:
         machine.connect(ours).close()
         with machine.connect(ours, early_data=ORDER) as line:
             line.close()
@@ -62,7 +63,7 @@ def test_openssl_refuses_unless_told_otherwise(
 ) -> None:
     with (
         live.openssl(pki, "-early_data", option) as server,
-        Machine(PROFILES["all"], tmp_path, pki) as machine,
+        Machine(BY_KEY["all"], tmp_path, pki) as machine,
     ):
         machine.connect(server).close()
         with machine.connect(server, early_data=ORDER) as line:

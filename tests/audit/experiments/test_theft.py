@@ -6,14 +6,23 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.audit.experiments.attacks import Loot, impersonate, resume, stored_sessions
+from tests.audit.experiments.attacks import (
+    Attack,
+    Loot,
+    impersonate,
+    impersonate_by_psk,
+    resume,
+    stored_sessions,
+)
 from tests.audit.experiments.live import Ours, Server
-from tests.audit.experiments.machine import PROFILES, SESSIONS, Machine, Profile, credential, used
+from tests.audit.experiments.machine import SESSIONS, Machine, credential, used
 from tests.audit.experiments.verdicts import (
+    BY_PSK,
     IMPERSONATE,
     RESUME,
     Measured,
@@ -22,30 +31,38 @@ from tests.audit.experiments.verdicts import (
 )
 from tests.pki import Pki
 from tpmtls.algorithms import SHA256
-from tpmtls.audit.model import Goal, Verdict
+from tpmtls.audit.model import Goal
+from tpmtls.audit.profiles import BY_KEY, PROFILES, Profile
 from tpmtls.backends.software import SoftwareBackend
 from tpmtls.violations import StoredSecretError, TpmError
 
 pytestmark = pytest.mark.usefixtures("need_libtpms")
 
-each_profile = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda p: p.key)
+each_profile = pytest.mark.parametrize("profile", PROFILES, ids=lambda p: p.key)
+
+
+ATTACKS: Mapping[Goal, Attack] = {
+    RESUME: resume,
+    IMPERSONATE: impersonate,
+    BY_PSK: impersonate_by_psk,
+}
 
 
 def steal(profile: Profile, server: Server, pki: Pki, folder: Path) -> Measured:
     """Take the disk of a machine: to where another TPM is, and with its own."""
     disk = folder / "disk"
     disk.mkdir()
+    goals: tuple[Goal, ...] = (BY_PSK,) if profile.psk else (RESUME, IMPERSONATE)
     with used(Machine(profile, disk, pki), server) as machine:
-        with_tpm = Loot(disk, tpm=machine.tpm, backend=machine.backend)
-        taken = resume(with_tpm, server, pki), impersonate(with_tpm, server, pki)
+        loot = Loot(disk, tpm=machine.tpm, backend=machine.backend)
+        with_tpm = {goal: ATTACKS[goal](loot, server, pki) for goal in goals}
     with Machine(profile, folder, pki) as elsewhere:
-        another_tpm = Loot(disk, tpm=elsewhere.tpm, backend=elsewhere.backend)
-        alone = resume(another_tpm, server, pki), impersonate(another_tpm, server, pki)
-    measured: dict[tuple[str, str, Goal], Verdict] = {}
-    goals = (RESUME,) if profile.psk else (RESUME, IMPERSONATE)
-    for goal, has_tpm, has_none in zip(goals, taken, alone, strict=False):
-        measured["disk", profile.key, goal] = verdict(away=has_none)
-        measured["host-tpm", profile.key, goal] = verdict(away=has_tpm or has_none)
+        loot = Loot(disk, tpm=elsewhere.tpm, backend=elsewhere.backend)
+        without = {goal: ATTACKS[goal](loot, server, pki) for goal in goals}
+    measured = {("disk", profile.key, goal): verdict(away=without[goal]) for goal in goals}
+    for goal in goals:
+        away = with_tpm[goal] or without[goal]
+        measured["host-tpm", profile.key, goal] = verdict(away=away)
     return measured
 
 
@@ -56,7 +73,7 @@ def test_a_stolen_disk(profile: Profile, server: Server, pki: Pki, tmp_path: Pat
 
 @pytest.mark.parametrize("key", ["sign", "sign+ecdhe+hkdf", "chained", "handle-only"])
 def test_what_another_tpm_says_of_it(key: str, ours: Ours, pki: Pki, tmp_path: Path) -> None:
-    profile = PROFILES[key]
+    profile = BY_KEY[key]
     with used(Machine(profile, tmp_path, pki), ours) as machine:
         stored = stored_sessions(tmp_path)
         for ticket in stored:
@@ -85,7 +102,7 @@ def test_another_process_has_another_tpm(
     key: str, options: tuple[str, ...], resumes: bool, ours: Ours, pki: Pki, tmp_path: Path
 ) -> None:
     """The thief's is `tpmtls connect`, which opens a TPM of its own."""
-    with used(Machine(PROFILES[key], tmp_path, pki), ours):
+    with used(Machine(BY_KEY[key], tmp_path, pki), ours):
         command = [sys.executable, "-m", "tpmtls.cli", "connect", f"localhost:{ours.port}"]
         command += ["--ca", str(pki.ca), "--session", str(tmp_path / SESSIONS), "--json"]
         environment = {k: v for k, v in os.environ.items() if k != "TPM2TOOLS_TCTI"}
