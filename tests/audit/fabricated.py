@@ -196,6 +196,9 @@ class Fabric:
         open_now: dict[str, tuple[Key, ...]] = {}
         with self.moment(f"{c} ClientHello", c):
             above, early_records = self.hello(c, ticket=ticket, early=early)
+        if early_records:
+            with self.moment(f"{c} early data", c):
+                self.instant += 2
         with self.moment(f"{c} ServerHello", c):
             shared = self.share(c)
             if above is not None:

@@ -120,10 +120,15 @@ def test_where_a_verdict_would_mislead_a_note_says_so(
     assert cell(profile, attacker, goal).note == note
 
 
-@pytest.mark.parametrize("profile", ["sign", "all", "psk"])
+@pytest.mark.parametrize("profile", ["sign", "sign+ecdhe+hkdf"])
 def test_a_snapshot_reads_back_to_the_last_key_update_and_no_further(profile: str) -> None:
     note = cell(profile, "snapshot-during", "read recorded traffic").note
     assert note.startswith("back to the last KeyUpdate; at ")
+
+
+def test_a_key_that_a_snapshot_sees_on_its_way_to_the_tpm_has_protected_nothing_yet() -> None:
+    assert cell("all", "snapshot-during", "read recorded traffic").verdict == "no"
+    assert cell("all", "snapshot-during", "read future traffic").verdict == "yes"
 
 
 def test_hash_keys_of_one_snapshot_are_good_until_the_next_key_update() -> None:

@@ -39,13 +39,15 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What is sent under one traffic secret, and when that was: `first` to `last` instant."""
+    """What is sent under one traffic secret, which is there from `first` to `last` instant."""
 
     secret: str
     connection: Connection
     row: Derivation
     first: int
     last: int
+    sent: int
+    """From when on there is anything sent under it: it may be long after its key was made."""
 
     @property
     def is_early(self) -> bool:
@@ -79,7 +81,17 @@ class Timeline:
                     seen = [s for s in self.observation.secrets if self._belongs(s, secret)]
                     instants = [i for each in seen for i in _instants(each)]
                     if instants:
-                        yield Unit(secret, connection, row, min(instants), max(instants))
+                        first, last = min(instants), max(instants)
+                        sent = self._sent(connection.number, first, last)
+                        yield Unit(secret, connection, row, first, last, sent)
+
+    def _sent(self, connection: int, first: int, last: int) -> int:
+        """When data is first sent that keys of these instants protect; after the end if never."""
+        data = [m for m in self.observation.moments if m.connection == connection and m.has_data]
+        return min(
+            (max(m.first, first) for m in data if m.first <= last and first <= m.last),
+            default=self.last + 1,
+        )
 
     def _belongs(self, secret: SecretSeen, traffic_secret: str) -> bool:
         return f"{self.scene.canonical(secret)}/".startswith(f"{traffic_secret}/")

@@ -103,6 +103,11 @@ class Moment:
     first: int
     last: int
 
+    @property
+    def has_data(self) -> bool:
+        """Whether application data is sent meanwhile."""
+        return self.name.endswith((" data", " data again"))
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:

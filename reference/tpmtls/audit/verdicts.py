@@ -134,7 +134,7 @@ class Judge:
             return
         marks = {each.first for each in timeline.evidence}
         marks |= {each.last + 1 for each in timeline.evidence}
-        marks |= {mark for unit in timeline.units for mark in (unit.first, unit.last)}
+        marks |= {mark for unit in timeline.units for mark in (unit.first, unit.sent, unit.last)}
         for first, last in self._scope(attacker):
             cuts = sorted({first, last + 1} | {mark for mark in marks if first < mark <= last})
             yield from ((cut, cuts[at + 1] - cut) for at, cut in enumerate(cuts[:-1]))
@@ -189,7 +189,7 @@ class Judge:
         """The facts that reach a goal for an attacker of this instant."""
         timeline = self.timeline
         if goal == "read recorded traffic":
-            yield from ((facts.reads(u.secret), u) for u in timeline.units if u.first <= instant)
+            yield from ((facts.reads(u.secret), u) for u in timeline.units if u.sent <= instant)
         elif goal == "read future traffic":
             yield from ((facts.reads(u.secret), u) for u in timeline.units if u.last > instant)
             for each in timeline.scene.connections:
