@@ -285,7 +285,7 @@ SUITABLE = {
     "other-schemes": (adding(SignatureAlgorithms((S(0x1A1A), S.ed25519))), False),
     "schemes": (adding(SignatureAlgorithms((S(0x1A1A), S.ecdsa_secp256r1_sha256))), True),
     "schemes-cert": (adding(SignatureAlgorithmsCert((S(0x1A1A), S.ecdsa_secp256r1_sha256))), True),
-    "authorities": (adding(CertificateAuthorities((b"0\0",))), True),
+    "authorities": (adding(CertificateAuthorities((b"0\0",))), False),
     "grease": (adding(UnknownExtension(TYPE(0x1A1A), b"grease")), True),
     "status-request": (adding(UnknownExtension(TYPE.status_request, b"\1\0\0\0\0")), True),
 }

@@ -189,7 +189,8 @@ class Peer:
             if record.content_type is ContentType.handshake:
                 self.assembler.add(record.fragment)
             else:
-                raise NonConformance("a handshake message", self._name(record))
+                broken = None if self.assembler.is_empty else "5.1-4"
+                raise NonConformance("a handshake message", self._name(record), broken)
 
     def _assembled(self) -> bytes | None:
         try:

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from tpmtls.algorithms import SuiteParameters
 from tpmtls.backends.base import Secret
-from tpmtls.certificates import satisfies_oid_filters, verify_client_chain
+from tpmtls.certificates import issued_by, satisfies_oid_filters, verify_client_chain
 from tpmtls.codepoints import (
     KeyUpdateRequest,
     PskKeyExchangeMode,
@@ -263,16 +263,18 @@ def answer_certificate_request(
     config: ClientConfig, message: CertificateRequest
 ) -> tuple[Credential, SignatureScheme] | None:
     """The credential that suits a request, and the scheme to sign with; None declines."""
-    # req: 4.3.5-2 4.3.5-3 4.3.5-5 4.5.1.2-6 4.5.2-5 4.5.1.2-13
+    # req: 4.3.5-2 4.3.5-3 4.3.5-5 4.5.1.2-5 4.5.1.2-6 4.5.2-5 4.5.1.2-13
     schemes = read_certificate_request(message)
     filters = message.extensions.get(OidFilters)
+    authorities = message.extensions.get(CertificateAuthorities)
+    # whom the server does not trust need not be shown to it: unlike a server, we can decline
     suitable = [
         credential
         for credential in config.credentials
-        if filters is None or satisfies_oid_filters(credential.leaf, filters.filters)
+        if (filters is None or satisfies_oid_filters(credential.leaf, filters.filters))
+        and (authorities is None or issued_by(credential.certificates, authorities.authorities))
     ]
     certificate = message.extensions.get(SignatureAlgorithmsCert)
-    authorities = message.extensions.get(CertificateAuthorities)
     return choose_credential(
         suitable,
         schemes,

@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from tlsconform.features import ClientFeatures
 from tlsconform.marks import needs, req
@@ -189,6 +190,18 @@ def test_certificate_authorities(server: ScriptedServer) -> None:
     names = CertificateAuthorities((leaf.issuer.public_bytes(),))
     _before_request(server).certificate_request(names).authenticate().finish().complete()
     _presented(server)
+
+
+@needs("client_certificate")
+@req("4.5.1.2-5")
+def test_another_authority(server: ScriptedServer) -> None:
+    """A client none of whose certificates is of an authority that is named presents none."""
+    stranger = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority nobody knows")])
+    names = CertificateAuthorities((stranger.public_bytes(),))
+    _before_request(server).certificate_request(names).authenticate().finish().complete()
+    certificate = server.client_certificate
+    presented = certificate is not None and bool(certificate.certificate_list)
+    check(not presented, "no certificate that another authority issued", "one")
 
 
 @needs("client_certificate")
