@@ -122,8 +122,8 @@ GOALS: Final[dict[Goal, str]] = {
     "passed. What stands in the application's buffers in a snapshot does not count.",
     "read future traffic": "Application data that is sent after the attacker's instant: in the "
     "same connection across KeyUpdates, or in the next one, be it by playing the server there.",
-    "resume the session elsewhere": "A handshake that the server completes as a resumption of this "
-    "client's session, from another machine.",
+    "resume the session elsewhere": "A handshake that the server completes as a resumption of a "
+    "session that the client made, from another machine.",
     "impersonate the client": "A CertificateVerify in the client's name in a new handshake.",
     "impersonate by PSK": "A new handshake under the external PSK, from another machine.",
     "forge records": "A record of application data, in a connection between client and server that "
