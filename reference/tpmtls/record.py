@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
@@ -49,6 +49,24 @@ class Protection:
     epoch: Epoch
     suite: SuiteParameters
     aead: Aead
+
+
+class _GivenUp(Aead):
+    """In place of keys that were given up: nobody holds on to what their AEAD has in memory."""
+
+    def seal(self, sequence: int, additional_data: bytes, plaintext: bytes) -> bytes:
+        raise RuntimeError("the keys were given up")
+
+    def open(self, sequence: int, additional_data: bytes, ciphertext: bytes) -> bytes | None:
+        raise RuntimeError("the keys were given up")
+
+
+def _give_up(protection: Protection | None) -> Protection | None:
+    """Close the keys, and let go of them."""
+    if protection is None:
+        return None
+    protection.aead.close()
+    return replace(protection, aead=_GivenUp())
 
 
 class Aligned:
@@ -138,8 +156,7 @@ class RecordReader:
 
     def forget(self) -> None:
         """Give up the current keys: what comes next cannot be read."""
-        if self._protection is not None:
-            self._protection.aead.close()
+        self._protection = _give_up(self._protection)
 
     def next_record(self) -> Record | None:
         """The next record to act on, or None until more octets come; raises PeerViolation."""
@@ -295,8 +312,7 @@ class RecordWriter:
 
     def forget(self) -> None:
         """Give up the current keys: nothing more can be written under them."""
-        if self._protection is not None:
-            self._protection.aead.close()
+        self._protection = _give_up(self._protection)
 
     def write(self, content_type: ContentType, content: bytes) -> bytes:
         """The records that carry `content`; empty content makes one empty record."""

@@ -112,21 +112,34 @@ Found = set[tuple[str, str]]
 """(name, form) of what is found."""
 
 
-def search_memory(pieces: Iterable[bytes], secrets: Iterable[tuple[str, bytes]]) -> Found:
+Wanted = dict[int, tuple[str, str, bytes, int]]
+"""Each word of each form of the secrets: whose, which form, all of that, and where in it."""
+
+
+def wanted_words(secrets: Iterable[tuple[str, bytes]]) -> Wanted:
+    """What to search for."""
+    return {
+        int.from_bytes(looks[start : start + WORD], sys.byteorder): (name, form, looks, start)
+        for name, octets in secrets
+        for form, looks in forms(octets)
+        for start in range(len(looks) - WORD + 1)
+    }
+
+
+def search_piece(piece: bytes, wanted: Wanted) -> Found:
     """Any aligned word of any form of a secret; of text, where a word says little, more of it."""
-    wanted: dict[int, tuple[str, str, bytes, int]] = {}
-    for name, octets in secrets:
-        for form, looks in forms(octets):
-            for start in range(len(looks) - WORD + 1):
-                word = int.from_bytes(looks[start : start + WORD], sys.byteorder)
-                wanted[word] = name, form, looks, start
     found: Found = set()
-    for piece in pieces:
-        for word in set(memoryview(piece).cast("Q")) & wanted.keys():
-            name, form, looks, start = wanted[word]
-            if not looks.isascii() or _more(piece, looks, start):
-                found.add((name, form))
+    for word in set(memoryview(piece).cast("Q")) & wanted.keys():
+        name, form, looks, start = wanted[word]
+        if not looks.isascii() or _more(piece, looks, start):
+            found.add((name, form))
     return found
+
+
+def search_memory(pieces: Iterable[bytes], secrets: Iterable[tuple[str, bytes]]) -> Found:
+    """The same in all of them."""
+    wanted = wanted_words(secrets)
+    return {each for piece in pieces for each in search_piece(piece, wanted)}
 
 
 TEXT = 24

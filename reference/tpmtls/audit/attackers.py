@@ -1,4 +1,8 @@
-"""The attackers, their goals, and the words of verdicts, stated for people who read them."""
+"""The attackers, their goals, and the words of verdicts, stated for people who read them.
+
+Verdicts go by what an observation says is kept. What Python and OpenSSL copied and cannot wipe
+stays in memory longer: where that would make a difference to a snapshot, the cell's note says so.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,8 @@ class Attacker:
     leaves: bool = False
     """It is judged by what it knows after it has left."""
     takes_tpm: bool = False
+    residue: bool = False
+    """It finds in memory what was there once, too: Python leaves copies that nobody wipes."""
 
     @property
     def has_code(self) -> bool:

@@ -42,7 +42,7 @@ from tpmtls.certificates import issuing
 from tpmtls.codepoints import CipherSuite, NamedGroup
 from tpmtls.config import ClientConfig, Credential, ExternalPsk, ServerConfig
 from tpmtls.connection import ClientConnection, ServerConnection
-from tpmtls.events import HandshakeCompleted
+from tpmtls.events import HandshakeCompleted, PskKind
 from tpmtls.record import RECORD_HEADER_SIZE
 from tpmtls.tickets import SessionCache
 from tpmtls.violations import BackendError, TpmLacks
@@ -207,19 +207,22 @@ class _Pair:
 
 
 def _connect(parties: Parties, *, early_data: bool) -> None:
-    expected = "external" if parties.client.psks else None
-    for number in 1, 2:
-        if number == 2:
-            parties.backend.journal.begin("between")
-            parties = replace(parties, server=parties.server.replace(tickets=0))
-            expected = expected or "resumption"
-        early = early_data and number == 2
-        pair = _Pair(parties, number, early_data=early)
-        agreed = pair.handshake()
-        if agreed.psk != expected or bool(agreed.early_data_accepted) != early:
-            raise BackendError(f"connection {number} was not made as it was to be")
-        pair.use()
-    parties.backend.journal.begin("after")
+    external: PskKind | None = "external" if parties.client.psks else None
+    journal = parties.backend.journal
+    _connect_once(parties, 1, psk=external, early_data=False)
+    journal.begin("between")
+    later = replace(parties, server=parties.server.replace(tickets=0))
+    _connect_once(later, 2, psk=external or "resumption", early_data=early_data)
+    journal.begin("after")
+
+
+def _connect_once(parties: Parties, number: int, *, psk: PskKind | None, early_data: bool) -> None:
+    """Make one connection, use it, and let go of it."""
+    pair = _Pair(parties, number, early_data=early_data)
+    agreed = pair.handshake()
+    if agreed.psk != psk or bool(agreed.early_data_accepted) != early_data:
+        raise BackendError(f"connection {number} was not made as it was to be")
+    pair.use()
 
 
 # -- the run ---------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tpmtls.audit import facts
@@ -88,7 +88,8 @@ class Judge:
         if not reached and attacker.passing and not attacker.leaves:
             verdict, reached = "while there", self.reached(attacker, goal, there=True)
         if not reached:
-            return Cell(attacker.key, profile, goal, "no", (), self._regret(attacker, goal))
+            note = self._regret(attacker, goal) or self._residue(attacker, goal)
+            return Cell(attacker.key, profile, goal, "no", (), note)
         best = min(reached, key=lambda each: (each.narrowness, each.held.now.length(each.fact)))
         derivation = best.held.derivation(best.fact)
         last = best.held.now.derivation(best.fact)
@@ -175,7 +176,7 @@ class Judge:
     def _reaches(self, attacker: Attacker, evidence: Evidence, instant: int) -> bool:
         if evidence.first > instant:
             return False
-        return attacker.when == "always" or instant <= evidence.last
+        return attacker.when == "always" or attacker.residue or instant <= evidence.last
 
     def _close(self, given: dict[str, int]) -> Closure:
         key = frozenset(given.items())
@@ -248,6 +249,13 @@ class Judge:
         if not self.reached(there, goal, there=True):
             return ""
         return "but sessions that it opened while there, and their tickets, stay its own"
+
+    def _residue(self, attacker: Attacker, goal: Goal) -> str:
+        """What an image may show beyond what is kept at its instant."""
+        if attacker.when not in ("between", "during"):
+            return ""
+        reached = self.reached(replace(attacker, residue=True), goal, there=False)
+        return "yes, if memory still shows what passed through it before" if reached else ""
 
 
 # -- in words --------------------------------------------------------------------------------------
