@@ -131,7 +131,7 @@ def search_piece(piece: bytes, wanted: Wanted) -> Found:
     found: Found = set()
     for word in set(memoryview(piece).cast("Q")) & wanted.keys():
         name, form, looks, start = wanted[word]
-        if not looks.isascii() or _more(piece, looks, start):
+        if not form.startswith(TEXTS) or _more(piece, looks, start):
             found.add((name, form))
     return found
 
@@ -142,6 +142,8 @@ def search_memory(pieces: Iterable[bytes], secrets: Iterable[tuple[str, bytes]])
     return {each for piece in pieces for each in search_piece(piece, wanted)}
 
 
+TEXTS = ("hexadecimal", "base64", "escaped", "a decimal number")
+"""The forms of which a word says little: any text may have it."""
 TEXT = 24
 
 

@@ -164,17 +164,18 @@ def looked_at(key: str, tcti: str) -> Looked:
     return look(key, tcti)
 
 
-def faults(looked: Looked) -> set[str]:
-    """The secrets that are not where they are said to be."""
-    wrong = set()
-    for _, kept, was, found in looked:
-        wrong |= (kept - found) | (found - was)
+def faults(looked: Looked) -> dict[str, str]:
+    """The secrets that are not where they are said to be, and a moment when."""
+    wrong: dict[str, str] = {}
+    for moment, kept, was, found in looked:
+        wrong |= dict.fromkeys(kept - found, f"{moment}: is not there")
+        wrong |= dict.fromkeys(found - was, f"{moment}: is there")
     return wrong
 
 
 def test_software() -> None:
     looked = looked_at("software", "")
-    assert faults(looked) == set()
+    assert faults(looked) == {}
     assert len(looked.known) > 50
     found = {name.rpartition("/")[2] for _, _, _, found in looked for name in found}
     assert found >= {"PSK", "write_key", "handshake_secret", "exporter_secret", "resumption_secret"}
@@ -185,7 +186,7 @@ def test_a_tpm_or_the_model(swtpm: Swtpm, key: str) -> None:
     if key == "chained":
         provision(swtpm.tcti)
     looked = look(key, swtpm.tcti)
-    assert faults(looked) == set()
+    assert faults(looked) == {}
     assert len(looked.known) > 50
     names = {name.rpartition("/")[2] for _, _, _, found in looked for name in found}
     assert {"all": names, "chained": IN_CLEAR, "handle-only": set()}[key] == names
@@ -200,7 +201,7 @@ def test_a_stay_that_is_left_out_is_noticed() -> None:
             replace(each, stays=(), crossings=()) if each.id == name else each
             for each in looked.seen.secrets
         )
-        assert faults(replace(looked, seen=replace(looked.seen, secrets=less))) == {name}
+        assert faults(replace(looked, seen=replace(looked.seen, secrets=less))).keys() == {name}
 
 
 def test_a_stay_that_was_none_is_noticed() -> None:
@@ -212,4 +213,5 @@ def test_a_stay_that_was_none_is_noticed() -> None:
         else each
         for each in looked.seen.secrets
     )
-    assert faults(replace(looked, seen=replace(looked.seen, secrets=more))) == {"1/main_secret"}
+    wrong = faults(replace(looked, seen=replace(looked.seen, secrets=more)))
+    assert wrong == {"1/main_secret": "after: is not there"}

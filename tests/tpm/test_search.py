@@ -361,6 +361,14 @@ def test_each_form_is_found_wherever_it_is(at: int) -> None:
     assert search_traffic(others, [("a secret", secret)]) == set()
 
 
+def test_a_form_that_happens_to_look_like_text() -> None:
+    secret = bytes.fromhex("fd67e333c749188d945c6e48")
+    digits = dict(forms(secret))["a Python integer, big end first"]
+    assert digits.isascii()
+    page = (bytes(512) + digits).ljust(PAGE, b"y")
+    assert names(search_memory([page], [("a secret", secret)])) == {"a secret"}
+
+
 @pytest.mark.parametrize(("name", "bits"), [("sha256", 32), ("sha384", 64)])
 def test_the_states_of_hmac(name: str, bits: int) -> None:
     """They make the HMAC that the key makes; what was hashed before them is one block."""
