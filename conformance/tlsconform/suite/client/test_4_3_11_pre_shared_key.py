@@ -89,9 +89,12 @@ def test_resumption_without_a_share(serve: Serve, target: ClientTarget) -> None:
 @needs("resumption")
 @req("4.3.11.1-1")
 def test_ticket_is_not_offered_after_its_lifetime(serve: Serve, target: ClientTarget) -> None:
-    """A ticket with a lifetime of one second is not offered after two."""
+    """A ticket with a lifetime of one second is not offered after three.
+
+    Who counts in whole seconds may be off by almost two, one at either end.
+    """
     name, _ = give_ticket(serve, target, lifetime=1)
-    time.sleep(2.1)
+    time.sleep(3.1)
     server = serve(resume=True).accept()
     check(name not in server.identities_offered, "no offer of that ticket", "an offer of it")
 

@@ -135,7 +135,7 @@ def test_wait_finished_after_end_of_early_data(connect: Connect, name: str) -> N
     expect_refusal(client, name)
 
 
-@req("4-2", "4.2.2-3")
+@req("4-2")
 @others("key_update")
 def test_connected(client: ScriptedClient, name: str) -> None:
     """CONNECTED: nothing but KeyUpdate is taken, where no certificate was requested."""
