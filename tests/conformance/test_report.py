@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tlsconform.journal import Journal
 from tlsconform.pcap import write_capture
 from tlsconform.report import Report
 from tlsconform.report import html as html_report
-from tlsconform.report.html import page
+from tlsconform.report.html import BRIEF, page
 from tlsconform.verdicts import Verdict, worst
 
 SCHEMA = Path(html_report.__file__).with_name("report.schema.json")
@@ -89,6 +90,15 @@ def test_the_page_loads_nothing_and_escapes_what_targets_said() -> None:
     assert parser.loaded == []
     assert "&lt;silence&gt;" in text
     assert "<silence>" not in text
+
+
+def test_a_brief_page_keeps_of_what_was_said_the_headlines_and_the_edits() -> None:
+    said = ("-> client_hello, 9 octets", "     legacy_version 0303", "   > random 00   <- set to 0")
+    results = (replace(RESULTS[1], evidence=said), *RESULTS[2:])
+    text = page(replace(REPORT, results=results), BRIEF)
+    assert "client_hello, 9 octets" in text
+    assert "random 00" in text
+    assert "legacy_version 0303" not in text
 
 
 def test_a_capture_can_be_read(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tlsconform.cli.exits import SUCCESS, VIOLATED, CommandError
-from tlsconform.report.html import page
+from tlsconform.report.html import BRIEF, page
 from tlsconform.report.model import Report
 from tlsconform.verdicts import Verdict, explain
 
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `tlsconform report`."""
     parser.add_argument("file", metavar="FILE", help="what --json wrote")
     parser.add_argument("--html", metavar="FILE", help="write the page instead")
+    parser.add_argument("--brief", action="store_true", help="a page with fewer tests and octets")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -35,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     report = _load(arguments.file)
     if arguments.html is not None:
         try:
-            Path(arguments.html).write_text(page(report), "utf-8")
+            extent = BRIEF if arguments.brief else None
+            Path(arguments.html).write_text(page(report, extent), "utf-8")
         except OSError as error:
             raise CommandError(f"cannot write {arguments.html}: {error.strerror}") from None
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from typing import Final
@@ -14,14 +15,27 @@ from tlsconform.verdicts import Result, Verdict
 
 MAX_EVIDENCE: Final = 400
 """Lines of one test's evidence that the page shows; the JSON report has them all."""
-MAX_TESTS: Final = 12
-"""Tests of a requirement that the page shows, the worst first."""
-MAX_SAID: Final = 2
-"""Those of them that it shows with what was said; the JSON report has that of all."""
 
 
-def page(report: Report) -> str:
+@dataclass(frozen=True)
+class Extent:
+    """How much a page shows of each requirement; the JSON report has all."""
+
+    tests: int = 12
+    """The worst first."""
+    said: int = 2
+    """Those of them that come with what was said."""
+    fields: bool = True
+    """Whether each field of what was said is shown, or just those that were edited."""
+
+
+BRIEF: Final = Extent(tests=3, said=1, fields=False)
+"""For pages that are kept, or sent around."""
+
+
+def page(report: Report, extent: Extent | None = None) -> str:
     """The page as a string; it loads nothing from anywhere."""
+    extent = extent or Extent()
     rows = report.rows()
     tests = {result.test: result for result in report.results}
     names = ", ".join(target.name for target in report.targets)
@@ -32,7 +46,7 @@ def page(report: Report) -> str:
             *(_target(report, target, rows) for target in report.targets),
             "<h2>Requirements</h2>",
             _filters(report),
-            *(_row(row, tests) for row in rows),
+            *(_row(row, tests, extent) for row in rows),
         )
     )
     return (
@@ -95,13 +109,16 @@ def _filters(report: Report) -> str:
     )
 
 
-def _row(row: Row, tests: dict[str, Result]) -> str:
+def _row(row: Row, tests: dict[str, Result], extent: Extent) -> str:
     entry = row.requirement
     shown = [tests[test] for test in row.tests if test in tests]
     shown.sort(key=lambda result: result.verdict is not row.verdict)
-    details = "".join(_test(each, at < MAX_SAID) for at, each in enumerate(shown[:MAX_TESTS]))
-    if len(shown) > MAX_TESTS:
-        details += f'<p class="mute">and {len(shown) - MAX_TESTS} tests more</p>'
+    details = "".join(
+        _test(each, _evidence(each, extent) if at < extent.said else "")
+        for at, each in enumerate(shown[: extent.tests])
+    )
+    if len(shown) > extent.tests:
+        details += f'<p class="mute">and {len(shown) - extent.tests} tests more</p>'
     reason = f"<p>{escape(row.reason)}</p>" if row.reason else ""
     origin = f"RFC 8446 §{entry.rfc8446}" if entry.rfc8446 else "not in RFC 8446"
     return (
@@ -116,7 +133,7 @@ def _row(row: Row, tests: dict[str, Result]) -> str:
     )
 
 
-def _test(result: Result, with_said: bool) -> str:
+def _test(result: Result, said: str) -> str:
     title = escape(result.title or result.test)
     verdict = f'<span class="v {_css(result.verdict)}">{result.verdict.value}</span>'
     test = f'<code class="mute">{escape(result.test)}</code>'
@@ -129,20 +146,23 @@ def _test(result: Result, with_said: bool) -> str:
         lines.append(f"<br>{escape(result.reason)}")
     if result.replay:
         lines.append(f"<br>replay: <code>{escape(result.replay)}</code>")
-    if result.evidence and with_said:
-        lines.append(
-            f"<details><summary>what was said</summary><pre>{_evidence(result)}</pre></details>"
-        )
+    if said:
+        lines.append(f"<details><summary>what was said</summary><pre>{said}</pre></details>")
     return "".join(lines) + "</div>"
 
 
-def _evidence(result: Result) -> str:
+def _evidence(result: Result, extent: Extent) -> str:
+    chosen = [
+        line
+        for line in result.evidence
+        if extent.fields or not line.startswith(" ") or line.lstrip().startswith(">")
+    ]
     lines = [
         f"<mark>{escape(line)}</mark>" if line.lstrip().startswith(">") else escape(line)
-        for line in result.evidence[:MAX_EVIDENCE]
+        for line in chosen[:MAX_EVIDENCE]
     ]
-    if len(result.evidence) > MAX_EVIDENCE:
-        lines.append(f"… {len(result.evidence) - MAX_EVIDENCE} lines more in the JSON report")
+    if len(chosen) > MAX_EVIDENCE:
+        lines.append(f"… {len(chosen) - MAX_EVIDENCE} lines more in the JSON report")
     return "\n".join(lines)
 
 
