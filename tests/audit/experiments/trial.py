@@ -95,12 +95,17 @@ class Trial:
         """What it takes elsewhere: as often as there is a difference."""
         taken = {self._secrets(chance) for chance in self.chances(attacker)}
         for secrets in sorted(taken, key=len, reverse=True):
-            yield Loot(
-                self.run.disk if attacker in HAS_FILES else None,
-                secrets,
-                self._seen_tickets,
-                self.run.disk / CHAIN,
-            )
+            yield self._take(attacker, secrets)
+
+    def loot_at(self, attacker: str, instant: int) -> Loot:
+        """What it takes at one instant, if it looks then."""
+        chances = self.chances(attacker)
+        chance = next(c for c in chances if c.reach.first <= instant <= c.reach.last)
+        return self._take(attacker, self._secrets(chance))
+
+    def _take(self, attacker: str, secrets: frozenset[tuple[str, bytes]]) -> Loot:
+        disk = self.run.disk if attacker in HAS_FILES else None
+        return Loot(disk, secrets, self._seen_tickets, self.run.disk / CHAIN)
 
     def _secrets(self, chance: Chance) -> frozenset[tuple[str, bytes]]:
         """What is of use for new connections."""
