@@ -373,22 +373,17 @@ VERDICT_RULES = (
 )
 
 
-def differing(name: str) -> set[str]:
-    """The profiles whose table of verdicts changes without a rule."""
-    found = set()
-    for profile in PROFILES:
-        clauses = [rule for rule in book(profile) if rule.name != name]
-        cells = Judge(fabricate(profile), clauses).cells()
-        verdicts = [cell.verdict for cell in cells]
-        rows = EXPECTED[profile].values()
-        if verdicts != [LETTERS[letter] for row in rows for letter in row.split()]:
-            found.add(profile)
-    return found
+def differs(profile: str, name: str) -> bool:
+    """Whether a table of verdicts changes without a rule."""
+    clauses = [rule for rule in book(profile) if rule.name != name]
+    verdicts = [cell.verdict for cell in Judge(fabricate(profile), clauses).cells()]
+    rows = EXPECTED[profile].values()
+    return verdicts != [LETTERS[letter] for row in rows for letter in row.split()]
 
 
 @pytest.mark.parametrize("name", VERDICT_RULES)
 def test_without_a_rule_a_verdict_changes(name: str) -> None:
-    assert differing(name)
+    assert any(differs(profile, name) for profile in PROFILES)
 
 
 def test_the_attackers_table_is_whole() -> None:
