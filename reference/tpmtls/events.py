@@ -24,7 +24,8 @@ class HandshakeCompleted(Event):
 
     `group` is None in psk_ke, `psk` None after a handshake with certificates. The chain is DER,
     leaf first; after resumption it is the one of the session resumed. `early_data_accepted` is
-    None where none was offered.
+    None where none was offered. `authenticated` says whether a client that was asked for a
+    certificate had one that suits, and sent it; None where it was not asked, and at a server.
     """
 
     suite: CipherSuite
@@ -35,6 +36,7 @@ class HandshakeCompleted(Event):
     peer_chain: tuple[bytes, ...] = field(repr=False)
     early_data_accepted: bool | None
     version: ProtocolVersion = ProtocolVersion.TLS_1_3
+    authenticated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

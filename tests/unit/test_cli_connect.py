@@ -174,6 +174,7 @@ def test_what_was_negotiated_is_said():
         "alpn": "b",
         "server_name": "localhost",
         "early_data_accepted": None,
+        "authenticated": None,
         "peer_certificate": "CN=localhost,O=tpmtls tests",
         "sent": 4,
         "received": 4,
@@ -260,6 +261,10 @@ def test_a_client_certificate():
     with serving(handler, client_trust=trust(), require_client_certificate=True) as server:
         assert connect(server, *client_certificate()).status == 0
         assert connect(server).status == 1
+        made = pki().bad("unknown-authority")
+        outcome = connect(server, "--cert", made.chain, "--key", made.key)
+        assert outcome.status == 1
+        assert "certificate_required; no certificate of ours was sent" in outcome.stderr
     assert names == ["CN=client-p256,O=tpmtls tests"]
 
 

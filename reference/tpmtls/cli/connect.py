@@ -108,6 +108,8 @@ def run(arguments: Namespace) -> int:
             _converse(sock, arguments, config, backend, early_data, said)
         except (TlsError, OSError) as error:
             failure = explain(error)
+            if arguments.cert and said.get("authenticated") is False:
+                failure += "; no certificate of ours was sent, as none suits the server's request"
         finally:
             if config.session_cache is not None:
                 settings.save_sessions(config.session_cache, arguments.session)
@@ -142,7 +144,7 @@ def _converse(
 
     host = arguments.address[0]
     with wrap_client(sock, config, host=host, backend=backend, early_data=early_data) as stream:
-        described = report.describe(stream)
+        described = report.describe(stream) | {"authenticated": stream.negotiated.authenticated}
         said |= described
         if arguments.verbose and not arguments.json:
             say(f"{said['peer']} {report.one_line(described)}")

@@ -201,7 +201,7 @@ def _finish(flight: Flight, n: Negotiated, octets: bytes) -> Step:
     resumption = flight.own(schedule.derive(RESUMPTION_SECRET, transcript.digest()))
     schedule.close()
     backend.destroy(n.client_secret, n.server_secret)
-    completed = _summary(n)
+    completed = _summary(n, None if n.request is None else answer is not None)
     flight.add(Emit(completed))
     return flight.step(
         ClientConnected(
@@ -218,7 +218,7 @@ def _finish(flight: Flight, n: Negotiated, octets: bytes) -> Step:
     )
 
 
-def _summary(negotiated: Negotiated) -> HandshakeCompleted:
+def _summary(negotiated: Negotiated, authenticated: bool | None) -> HandshakeCompleted:
     psk = negotiated.psk
     resumed = psk.ticket if psk is not None else None
     return HandshakeCompleted(
@@ -229,6 +229,7 @@ def _summary(negotiated: Negotiated) -> HandshakeCompleted:
         alpn=negotiated.alpn,
         peer_chain=to_der(negotiated.chain) if resumed is None else resumed.peer_chain,
         early_data_accepted=negotiated.accepted_early_data,
+        authenticated=authenticated,
     )
 
 
