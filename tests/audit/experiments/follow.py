@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import product
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -65,7 +66,7 @@ def follow(
     followed = Followed(dict(known))
     for number, recording in recordings.items():
         psk = "0/PSK" if external else f"{number - 1}/PSK"
-        _Connection(number, psk, recording, followed).run()
+        _Connection(number, psk, recording, recordings.get(number + 1), followed).run()
     return followed
 
 
@@ -77,12 +78,25 @@ def records(octets: bytes) -> Iterator[bytes]:
         octets = octets[end:]
 
 
-def offered_ticket(recording: Recording) -> bytes | None:
-    """The identity of the PSK that a client offers, which is a ticket's ticket."""
-    hello = decode_message(next(records(recording.sent))[RECORD_HEADER_SIZE:])
+class Offer(NamedTuple):
+    """What a client shows of the PSK that it offers."""
+
+    identity: bytes
+    """A ticket's ticket."""
+    binder: bytes
+    bound: bytes
+    """The ClientHello, as far as the binder is over it."""
+
+
+def offered(recording: Recording) -> Offer | None:
+    """What a ClientHello offers, if it does."""
+    octets = next(records(recording.sent))[RECORD_HEADER_SIZE:]
+    hello = decode_message(octets)
     assert isinstance(hello, ClientHello)
-    offered = hello.extensions.get(OfferedPsks)
-    return None if offered is None else offered.identities[0].identity
+    psks = hello.extensions.get(OfferedPsks)
+    if psks is None:
+        return None
+    return Offer(psks.identities[0].identity, psks.binders[0], octets[: -psks.binders_size])
 
 
 @lru_cache(4096)
@@ -112,8 +126,16 @@ def _extract(salt: bytes, ikm: bytes) -> bytes:
 class _Connection:
     """One connection: who has a secret of it computes the next one."""
 
-    def __init__(self, number: int, psk: str, recording: Recording, followed: Followed) -> None:
+    def __init__(
+        self,
+        number: int,
+        psk: str,
+        recording: Recording,
+        later: Recording | None,
+        followed: Followed,
+    ) -> None:
         self._number = number
+        self._resumed = None if later is None else offered(later)
         self._followed = followed
         self._sent, self._received = (list(records(stream)) for stream in recording)
         self._messages = self._sent[0][RECORD_HEADER_SIZE:]
@@ -144,6 +166,7 @@ class _Connection:
             self._derive()
             self._protect()
             self._read_handshake()
+            self._guess_nonce()
         for opened in self._opened.values():
             for kind, content in opened.values():
                 if kind == ContentType.application_data:
@@ -246,6 +269,18 @@ class _Connection:
                 ticket = decode_message(octets)
                 assert isinstance(ticket, NewSessionTicket)
                 self._put("PSK", _expand(resumption, b"resumption", ticket.ticket_nonce))
+
+    def _guess_nonce(self) -> None:
+        """The nonce of a ticket is a small number, and the binder of its use shows which."""
+        resumption = self._get("resumption_secret")
+        if resumption is None or self._resumed is None or self._get("PSK") is not None:
+            return
+        for number, size in product(range(4), range(1, 9)):
+            psk = _expand(resumption, b"resumption", number.to_bytes(size, "big"))
+            binder_key = _expand(_extract(ZEROS, psk), b"res binder", SHA256.empty_digest)
+            finished_key = _expand(binder_key, b"finished", b"")
+            if _extract(finished_key, SHA256.digest(self._resumed.bound)) == self._resumed.binder:
+                self._put("PSK", psk)
 
     def _handshake(self, name: str) -> list[bytes]:
         """The messages under one traffic secret, if it is known."""

@@ -12,6 +12,7 @@ from tests.audit.experiments.line import Line
 from tests.audit.experiments.live import CCM, GCM, OpenSsl, Ours, Server
 from tests.audit.experiments.machine import Machine
 from tests.audit.experiments.present import INSTEAD, WRITES, WRITTEN
+from tests.audit.experiments.verdicts import FORGE, assert_agrees, verdict
 from tests.pki import Pki
 from tpmtls.audit.profiles import BY_KEY
 from tpmtls.backends.base import hkdf_label
@@ -79,3 +80,7 @@ def test_without_a_hash_key_it_is_noticed(
         with pytest.raises(PeerAlert) as raised:
             say(line, hash_key)
     assert raised.value.description is AlertDescription.bad_record_mac
+    if suite == CCM:
+        lookers = "snapshot-between", "snapshot-during", "memory", "bus"
+        no = {(looker, "chained", FORGE): verdict(away=False) for looker in lookers}
+        assert_agrees(no, suite)

@@ -30,6 +30,8 @@ from tests.audit.experiments.verdicts import (
     READ_ON,
     RESUME,
     assert_agrees,
+    assert_complete,
+    derived,
     observed,
     verdict,
 )
@@ -59,13 +61,25 @@ def test_a_profile(profile: Profile, ours: Ours, pki: Pki, tmp_path: Path) -> No
     with Machine(profile, elsewhere, pki) as other:
         for attacker, verdicts in measured.items():
             verdicts.update(connecting(trial, attacker, other, ours, pki, with_tpm))
-    assert_agrees(
-        {
-            (attacker, profile.key, goal): found
-            for attacker, verdicts in measured.items()
-            for goal, found in verdicts.items()
-        }
-    )
+    found = {
+        (attacker, profile.key, goal): verdict
+        for attacker, verdicts in measured.items()
+        for goal, verdict in verdicts.items()
+    }
+    assert_agrees(found)
+    assert_complete(found, profile.key)
+
+
+def test_what_differs_or_lacks_is_noticed() -> None:
+    model = derived("software")
+    meant = {cell: found for cell, found in model.items() if found != "not applicable"}
+    assert_complete(meant, "software")
+    assert_agrees(meant)
+    cell, found = meant.popitem()
+    with pytest.raises(AssertionError, match=f"measured no, derived {found}"):
+        assert_agrees({cell: "no"})
+    with pytest.raises(AssertionError, match=cell[0]):
+        assert_complete(meant, "software")
 
 
 def attacks(profile: Profile) -> Mapping[Goal, Attack]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from tests.audit.experiments.attacks import Loot
-from tests.audit.experiments.follow import Followed, follow, offered_ticket
+from tests.audit.experiments.follow import Followed, follow, offered
 from tests.audit.experiments.machine import CHAIN, KEY
 from tests.audit.experiments.reach import HAS_FILES, IS_ON_HOST, Reach, reaches
 from tests.audit.experiments.run import Run
@@ -124,12 +124,16 @@ class Trial:
     @cached_property
     def _seen_tickets(self) -> tuple[SessionTicket, ...]:
         """The one that the second connection shows everyone."""
-        ticket = offered_ticket(self.run.recordings[2])
-        if ticket is None or self.profile.psk:
+        offer = offered(self.run.recordings[2])
+        if offer is None or self.profile.psk:
             return ()
         suite = CipherSuite[self.observation.suite]
         now = time.time() - 1
-        return (SessionTicket("localhost", ticket, b"unknown", suite, 3600, 0, now, verified=True),)
+        return (
+            SessionTicket(
+                "localhost", offer.identity, b"unknown", suite, 3600, 0, now, verified=True
+            ),
+        )
 
 
 def restricted(told: Mapping[str, bytes], secrets: frozenset[str]) -> dict[str, bytes]:
