@@ -18,7 +18,10 @@ from tests.audit.experiments.constants import TwoConstants
 from tests.audit.experiments.line import Line
 from tests.audit.experiments.live import IDENTITY, Server
 from tests.audit.experiments.machine import PROVISIONED, SESSIONS, credential, public
+from tests.audit.experiments.verdicts import BY_PSK, IMPERSONATE, RESUME
 from tests.pki import Pki
+from tpmtls.audit.model import Goal
+from tpmtls.audit.profiles import Profile
 from tpmtls.backends.base import Backend
 from tpmtls.backends.software import SoftwareBackend
 from tpmtls.backends.tpm.opening import Tpm
@@ -118,6 +121,13 @@ def impersonate_by_psk(loot: Loot, server: Server, pki: Pki) -> bool:
     return any(
         _is_answered(server, backend, pki, "external", psks=(psk,)) for psk, backend in offers
     )
+
+
+def new_connections(profile: Profile) -> dict[Goal, Attack]:
+    """The attacks that make one, as far as the profile has what they are about."""
+    if profile.psk:
+        return {BY_PSK: impersonate_by_psk}
+    return {RESUME: resume, IMPERSONATE: impersonate}
 
 
 def _is_answered(

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from typing import Self
 
 from tests.audit.experiments.live import Server
+from tests.interop.peers.interface import PATIENCE
 from tpmtls.backends.base import Backend
 from tpmtls.config import ClientConfig
 from tpmtls.connection import ClientConnection
 from tpmtls.events import ApplicationData, HandshakeCompleted
 from tpmtls.violations import TruncationError
-
-PATIENCE = 10.0
-"""Seconds that a server may take for anything."""
 
 
 class Line:

@@ -16,6 +16,7 @@ import sys
 import threading
 from typing import Any
 
+from tests.interop.peers.interface import PATIENCE
 from tests.tpm.test_ledger import Telling
 from tpmtls import wrap_server
 from tpmtls.algorithms import SuiteParameters
@@ -26,7 +27,6 @@ from tpmtls.config import Credential, ExternalPsk, ServerConfig
 from tpmtls.sockets import TlsStream
 from tpmtls.violations import TlsError
 
-PATIENCE = 10.0
 EARLY_DATA = 1000
 READ = 2**14
 

@@ -9,13 +9,13 @@ import pytest
 
 from tests.audit.experiments import live
 from tests.audit.experiments.machine import Machine
+from tests.interop.peers.interface import PATIENCE
 from tests.pki import Pki
 from tpmtls.audit.profiles import BY_KEY
 
 pytestmark = pytest.mark.usefixtures("need_libtpms")
 
 ORDER = b"pay the bearer"
-PATIENCE = 10.0
 
 
 def first_flight(line_sent: bytes) -> bytes:

@@ -6,32 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.audit.experiments.attacks import (
-    Attack,
-    Loot,
-    impersonate,
-    impersonate_by_psk,
-    resume,
-    stored_sessions,
-)
+from tests.audit.experiments.attacks import Loot, new_connections, stored_sessions
 from tests.audit.experiments.live import Ours, Server
 from tests.audit.experiments.machine import SESSIONS, Machine, credential, used
-from tests.audit.experiments.verdicts import (
-    BY_PSK,
-    IMPERSONATE,
-    RESUME,
-    Measured,
-    assert_agrees,
-    verdict,
-)
+from tests.audit.experiments.verdicts import Measured, assert_agrees, verdict
 from tests.pki import Pki
 from tpmtls.algorithms import SHA256
-from tpmtls.audit.model import Goal
 from tpmtls.audit.profiles import BY_KEY, PROFILES, Profile
 from tpmtls.backends.software import SoftwareBackend
 from tpmtls.violations import StoredSecretError, TpmError
@@ -41,26 +25,19 @@ pytestmark = pytest.mark.usefixtures("need_libtpms")
 each_profile = pytest.mark.parametrize("profile", PROFILES, ids=lambda p: p.key)
 
 
-ATTACKS: Mapping[Goal, Attack] = {
-    RESUME: resume,
-    IMPERSONATE: impersonate,
-    BY_PSK: impersonate_by_psk,
-}
-
-
 def steal(profile: Profile, server: Server, pki: Pki, folder: Path) -> Measured:
     """Take the disk of a machine: to where another TPM is, and with its own."""
     disk = folder / "disk"
     disk.mkdir()
-    goals: tuple[Goal, ...] = (BY_PSK,) if profile.psk else (RESUME, IMPERSONATE)
+    attacks = new_connections(profile)
     with used(Machine(profile, disk, pki), server) as machine:
         loot = Loot(disk, tpm=machine.tpm, backend=machine.backend)
-        with_tpm = {goal: ATTACKS[goal](loot, server, pki) for goal in goals}
+        with_tpm = {goal: attack(loot, server, pki) for goal, attack in attacks.items()}
     with Machine(profile, folder, pki) as elsewhere:
         loot = Loot(disk, tpm=elsewhere.tpm, backend=elsewhere.backend)
-        without = {goal: ATTACKS[goal](loot, server, pki) for goal in goals}
-    measured = {("disk", profile.key, goal): verdict(away=without[goal]) for goal in goals}
-    for goal in goals:
+        without = {goal: attack(loot, server, pki) for goal, attack in attacks.items()}
+    measured = {("disk", profile.key, goal): verdict(away=without[goal]) for goal in attacks}
+    for goal in attacks:
         away = with_tpm[goal] or without[goal]
         measured["host-tpm", profile.key, goal] = verdict(away=away)
     return measured

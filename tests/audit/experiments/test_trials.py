@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.audit.experiments.attacks import Attack, Loot, impersonate, impersonate_by_psk, resume
+from tests.audit.experiments.attacks import Loot, new_connections
 from tests.audit.experiments.live import Ours
 from tests.audit.experiments.machine import Machine
 from tests.audit.experiments.present import (
@@ -23,12 +23,9 @@ from tests.audit.experiments.reach import ATTACKERS, IS_ON_HOST
 from tests.audit.experiments.run import run
 from tests.audit.experiments.trial import Trial
 from tests.audit.experiments.verdicts import (
-    BY_PSK,
     FORGE,
-    IMPERSONATE,
     READ,
     READ_ON,
-    RESUME,
     assert_agrees,
     assert_complete,
     derived,
@@ -54,7 +51,9 @@ def test_a_profile(profile: Profile, ours: Ours, pki: Pki, tmp_path: Path) -> No
         used = use(machine, ours)
         early = read_early_data(machine, trial.run)
         taken = Loot(trial.run.disk, tpm=machine.tpm, backend=machine.backend)
-        with_tpm = {goal: attack(taken, ours, pki) for goal, attack in attacks(profile).items()}
+        with_tpm = {
+            goal: attack(taken, ours, pki) for goal, attack in new_connections(profile).items()
+        }
         for attacker, verdicts in measured.items():
             verdicts.update(reading(trial, attacker, used, early))
             verdicts[FORGE] = forging(trial, attacker, machine, ours, used)
@@ -82,13 +81,6 @@ def test_what_differs_or_lacks_is_noticed() -> None:
         assert_complete(meant, "software")
 
 
-def attacks(profile: Profile) -> Mapping[Goal, Attack]:
-    """Those that make new connections, as far as the profile has what they are about."""
-    if profile.psk:
-        return {BY_PSK: impersonate_by_psk}
-    return {RESUME: resume, IMPERSONATE: impersonate}
-
-
 def connecting(
     trial: Trial,
     attacker: str,
@@ -99,7 +91,7 @@ def connecting(
 ) -> dict[Goal, Verdict]:
     """From another machine, with another TPM; and where the attacker has it, with the client's."""
     found: dict[Goal, Verdict] = {}
-    for goal, attack in attacks(trial.profile).items():
+    for goal, attack in new_connections(trial.profile).items():
         away = any(
             attack(replace(loot, tpm=other.tpm, backend=other.backend), server, pki)
             for loot in trial.loot(attacker)
