@@ -16,7 +16,7 @@ from tlsbench.results import Report, Table
 from tlsbench.stacks import STACKS
 
 TABLES: Final = (
-    *("handshakes", "records", "startup", "connections", "transfers"),
+    *("handshakes", "profile", "records", "startup", "connections", "transfers"),
     *("tpm", "aead", "servers", "suite"),
 )
 _EFFORTS: Final = {FULL: "full", QUICK: "quick", SMOKE: "smoke"}

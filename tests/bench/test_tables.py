@@ -13,7 +13,9 @@ from tlsbench.measure import Missing
 from tlsbench.stacks import tlslite
 
 
-@pytest.mark.parametrize("name", ["handshakes", "records", "startup", "connections", "transfers"])
+@pytest.mark.parametrize(
+    "name", ["handshakes", "profile", "records", "startup", "connections", "transfers"]
+)
 def test_smoke(name):
     smoke(name)
 

@@ -54,8 +54,9 @@ def names_in(certificate: x509.Certificate) -> tuple[str, ...]:
     return (*_dns_names(certificate), *map(str, _names(certificate, x509.IPAddress)))
 
 
-def _dns_names(certificate: x509.Certificate) -> list[str]:
-    return [name.lower() for name in _names(certificate, x509.DNSName)]
+@lru_cache(maxsize=64)  # a server asks for those of its own certificates at each handshake
+def _dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    return tuple(name.lower() for name in _names(certificate, x509.DNSName))
 
 
 def _names(certificate: x509.Certificate, kind: type[x509.DNSName | x509.IPAddress]) -> list[Any]:
