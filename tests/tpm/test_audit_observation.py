@@ -16,14 +16,20 @@ import pytest
 
 from tests.tpm.decipher import auth_value, deciphered
 from tests.tpm.fakes import command_code
+from tests.tpm.support import SCENARIOS, ends
 from tests.tpm.test_ledger import Telling, found
+from tpmtls.audit.journal import Journal
 from tpmtls.audit.model import Crossed, Observation, SecretSeen
+from tpmtls.audit.observation import Observed
 from tpmtls.audit.profiles import BY_KEY, PROFILES
 from tpmtls.audit.scenario import observe
+from tpmtls.backends.ledger import Crossing, Ledger
+from tpmtls.backends.software import SoftwareBackend
 from tpmtls.backends.tpm.constants import CommandCode
 from tpmtls.backends.tpm.device import Exchange
 from tpmtls.backends.tpm.opening import open_tpm
 from tpmtls.codepoints import CipherSuite
+from tpmtls.violations import BackendError
 
 Ways = Counter[tuple[str, str, str, str]]
 """How often in a moment a secret, by its name, crossed in a direction by a command."""
@@ -176,6 +182,35 @@ def test_handle_only_shows_nothing(need_libtpms: None) -> None:
     places = {secret.name: {stay.place for stay in secret.stays} for secret in seen.secrets}
     assert places.pop("signing_key") == {"tpm"}
     assert set.union(*places.values()) == {"model"}
+
+
+# -- it only looks on ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+@pytest.mark.parametrize(
+    "scenario", ["exporters", "early_data", "external_psk", "client_certificate", "retry"]
+)
+def test_an_observed_backend_is_one_as_any(scenario: str, role: str) -> None:
+    journal = Journal()
+    backend = Observed(SoftwareBackend(), journal)
+    journal.begin("all of it")
+    SCENARIOS[scenario](ends(role, backend, SoftwareBackend()))
+    journal.begin("after")
+    seen = journal.close()
+    assert {secret.name for secret in seen} >= {"shared_secret", "main_secret", "write_key"}
+    assert all(
+        stay.last < journal.instant for each in seen for stay in each.stays if not stay.stored
+    )
+
+
+def test_a_crossing_of_nobodys_secret_is_no_observation() -> None:
+    journal, ledger = Journal(), Ledger()
+    with (
+        pytest.raises(BackendError, match="a_secret, which is nobody's"),
+        journal.operation(ledger, "EXTRACT"),
+    ):
+        ledger.record(Crossing("a_secret", "tpm", "out", "TPM2_HMAC"))
 
 
 # -- which secrets there are -----------------------------------------------------------------------
