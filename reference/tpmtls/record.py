@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
@@ -66,7 +66,7 @@ def _give_up(protection: Protection | None) -> Protection | None:
     if protection is None:
         return None
     protection.aead.close()
-    return replace(protection, aead=_GivenUp())
+    return Protection(protection.epoch, protection.suite, _GivenUp())
 
 
 class Aligned:

@@ -77,7 +77,7 @@ class _Private(ABC):
 class _EcPrivate(_Private):
     def __init__(self, group: NamedGroup, entropy: Entropy) -> None:
         self._curve = CURVES[group]
-        if entropy is os.urandom:  # the library draws from the system too, in half the time
+        if entropy is os.urandom:  # the library draws from the system, too, and faster
             self._key = ec.generate_private_key(self._curve)
         else:
             self._key = ec.derive_private_key(_scalar(self._curve, entropy), self._curve)
@@ -108,7 +108,10 @@ def _scalar(curve: ec.EllipticCurve, entropy: Entropy) -> int:
 class _X25519Private(_Private):
     # req: 7.4.2-2
     def __init__(self, entropy: Entropy) -> None:
-        self._key = x25519.X25519PrivateKey.from_private_bytes(entropy(32))
+        if entropy is os.urandom:
+            self._key = x25519.X25519PrivateKey.generate()
+        else:
+            self._key = x25519.X25519PrivateKey.from_private_bytes(entropy(32))
         self.public = self._key.public_key().public_bytes_raw()
 
     def exchange(self, peer: bytes) -> bytes:
