@@ -60,6 +60,12 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
             return
 
 
+def failure(done: subprocess.CompletedProcess[str]) -> Missing:
+    """Why a program failed: its last words, or else its status."""
+    words = last_line(done.stderr) or last_line(done.stdout)
+    return Missing(words or f"{done.args[0]} ended with status {done.returncode}")
+
+
 def last_line(text: str) -> str:
     """What a program said last, without what only its author can use."""
     lines = [line for line in text.splitlines() if line.strip()]

@@ -5,11 +5,17 @@ Those that need a TPM are in tests/tpm, the conformance suite's is in tests/conf
 
 from __future__ import annotations
 
+import json
+import sys
+
+import jsonschema
 import pytest
 
 from tests.bench.smoke import smoke
 from tlsbench import plot, text
-from tlsbench.measure import Missing
+from tlsbench.measure import SMOKE, Missing, Progress
+from tlsbench.results import schema
+from tlsbench.run import run
 from tlsbench.stacks import tlslite
 
 
@@ -33,3 +39,13 @@ def test_peer_that_is_missing_is_a_row_with_the_reason(monkeypatch):
     assert (beside.value, beside.met) == (None, None)
     assert "not here: the package tlslite-ng is not installed" in "\n".join(text.as_text(report))
     assert "not here: the package tlslite-ng" in plot.draw(report.tables[0])
+
+
+def test_table_that_cannot_be_measured_says_why(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    report = run(["connections"], SMOKE, Progress(silent=True))
+    jsonschema.validate(json.loads(report.to_json()), schema())
+    (table,) = report.tables
+    (row,) = table.rows
+    assert row.absent == "/bin/false ended with status 1"
+    assert "not here: /bin/false" in "\n".join(text.as_text(report))

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from tlsbench.crowd import STACKS
-from tlsbench.measure import Effort, Missing, Progress, Spread
+from tlsbench.measure import Effort, Progress, Spread
+from tlsbench.programs import failure
 from tlsbench.results import Ratio, Row, Table, Target
 from tlsbench.stacks import Files, certificates
 
@@ -68,7 +69,7 @@ def _turn(name: str, number: int, folder: Path) -> Turn:
     command = [sys.executable, "-m", "tlsbench.crowd", name, str(number), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
     if done.returncode:
-        raise Missing(done.stderr.strip().splitlines()[-1])
+        raise failure(done)
     told = json.loads(done.stdout)
     return told["octets"] / number / 2 / 1024, number / told["seconds"]
 

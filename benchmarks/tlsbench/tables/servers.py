@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlsbench.measure import WALL, Effort, Missing, Probe, Progress, interleave
-from tlsbench.programs import PATIENCE, last_line, served
+from tlsbench.programs import PATIENCE, failure, served
 from tlsbench.results import Row, Table, figures, rate, target
 from tlsbench.stacks.base import HOST
 from tlsbench.swtpm import Swtpm
@@ -118,7 +118,7 @@ def _certificate(swtpm: Swtpm) -> Path:
         full = (sys.executable, "-m", "tpmtls.cli", "key", *command, "--tcti", swtpm.tcti)
         done = subprocess.run(full, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise Missing(last_line(done.stderr))
+            raise failure(done)
     return path
 
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from tlsbench.measure import WALL, Effort, Missing, Progress, Spread
-from tlsbench.programs import served
+from tlsbench.programs import failure, served
 from tlsbench.results import Row, Table
 from tlsbench.stacks import certificates
 from tlsbench.stacks.base import Files
@@ -86,7 +86,7 @@ def _run(target: list[str], keyword: str | None) -> tuple[float, float]:
         )
         spent = WALL() - start
         if not file.exists():
-            raise Missing((done.stderr or done.stdout).strip().splitlines()[-1])
+            raise failure(done)
         number = file.read_text("utf-8").count("<testcase ")
     return number / spent, float(number)
 
