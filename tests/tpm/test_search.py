@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tpm.decipher import auth_value
 from tests.tpm.memory import PAGE, Found, Images, forms, search_memory, search_traffic
 from tests.tpm.prepared import compressed, hmac_states
 from tests.tpm.relay import Relay
@@ -30,10 +31,8 @@ from tpmtls.algorithms import SHA256
 from tpmtls.backends.handle_model import HandleModel
 from tpmtls.backends.handle_only import HandleOnlyBackend, LocalLink
 from tpmtls.backends.handle_process import Field, Operation, frame
-from tpmtls.backends.ledger import Ledger
-from tpmtls.backends.tpm import chained_layout as layout
 from tpmtls.backends.tpm.chained import ChainedBackend
-from tpmtls.backends.tpm.chained_provisioning import open_chain, provision
+from tpmtls.backends.tpm.chained_provisioning import provision
 from tpmtls.backends.tpm.opening import open_tpm
 from tpmtls.codepoints import CipherSuite
 from tpmtls.config import ExternalPsk
@@ -187,16 +186,6 @@ def machine(swtpm: Swtpm) -> Iterator[Relay]:
     relay.close()
 
 
-def auth_value(server: Swtpm) -> bytes:
-    """A, as anybody can have it who can send commands."""
-    with open_tpm(server.tcti) as tpm:
-        found = open_chain(tpm, Ledger())
-        assert found is not None
-        octets = found.chain._read(found.chain._store, layout.AUTH, layout.STORE_A + 2, 0)
-        found.chain.close()
-    return octets
-
-
 NAMES = {
     *("shared_secret", "handshake_secret", "main_secret", "derived", "finished_key"),
     *("client_handshake_traffic_secret", "server_handshake_traffic_secret"),
@@ -254,7 +243,8 @@ def test_chained(swtpm: Swtpm, machine: Relay, role: str, suite: str) -> None:
     inside = Images(swtpm.process.pid)
     secrets = look(agent, role, suite, machine, inside)
     assert agent.images.moments > 50
-    secrets.add(("authValue", auth_value(swtpm)))
+    with open_tpm(swtpm.tcti) as tpm:
+        secrets.add(("authValue", auth_value(tpm)))
     in_clear = {"write_iv"} if suite == CCM else {"write_iv", "ghash_key"}
     assert names(search_traffic(machine.recorded, secrets)) == in_clear
     assert names(search_memory(agent.images.pieces, secrets)) == in_clear

@@ -20,7 +20,7 @@ RESIDUE: Final = (
     "Host memory is what the client's objects hold at an instant. Python cannot overwrite the"
     " copies that were made on the way: what was on the host once may be found there later, until"
     " its memory is used for something else. Images that we took show that it is (docs/audit.md):"
-    " where a snapshot's verdict is `no` and a remark says yes, go by the remark."
+    " where a snapshot's verdict is `no` and its remark says yes, do not rely on the `no`."
 )
 DATA: Final = (
     "The data itself, and keystream that covers it, are in host memory with every profile, and"
