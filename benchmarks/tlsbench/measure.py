@@ -35,7 +35,7 @@ class Effort:
     """
 
     seconds: float = 2.0
-    rounds: int = 10
+    rounds: int = 25
     quick: bool = False
 
     def sizes(self, few: Sequence[int], all_of_them: Sequence[int]) -> Sequence[int]:
