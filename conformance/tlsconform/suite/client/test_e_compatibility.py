@@ -98,7 +98,7 @@ def test_early_data_and_tls12(serve: Serve, target: ClientTarget) -> None:
         server.expect_abort()
     except NonConformance as finding:
         # it has given up; under which keys it says so is nothing that E.3 is about
-        if finding.requirement != "5.1-12":
+        if finding.requirement not in ("5.1-10", "5.1-11", "5.1-12"):
             raise
 
 
