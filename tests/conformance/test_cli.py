@@ -25,6 +25,21 @@ def tlsconform(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
+def test_without_the_extra() -> None:
+    code = """
+import sys
+sys.modules["pytest"] = None
+from tlsconform.cli import main
+sys.exit(main())
+"""
+    command = [sys.executable, "-c", code, "vectors"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "tlsconform needs pytest: install tpmtls with the extra, tpmtls[conformance]\n"
+    )
+
+
 @contextmanager
 def listening(answer: Callable[[socket.socket], None]) -> Iterator[str]:
     """A server of one's own making, until the end of the block."""

@@ -32,7 +32,7 @@ PROGRAMS = {
         "tpmtls": "import sys; sys.argv[1:] = ['--help']; import tpmtls.cli; tpmtls.cli.main()",
         "argparse": "import argparse; argparse.ArgumentParser().format_help()",
         "tlsconform": (
-            "import sys; sys.argv[1:] = ['--help']; import tlsconform.cli; tlsconform.cli.main()"
+            "import sys; sys.argv[1:] = ['--help']; import tlsconform.cli as c; sys.exit(c.main())"
         ),
     },
 }

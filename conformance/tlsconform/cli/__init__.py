@@ -18,6 +18,9 @@ from tlsconform.cli.exits import INTERRUPTED, SUCCESS, USAGE, CommandError, say
 
 COMMANDS: Final = ("server", "client", "self", "vectors", "requirements", "report")
 
+EXTRA: Final = frozenset(("jsonschema", "pytest", "xdist"))
+"""What the extra `conformance` brings."""
+
 _DESCRIPTION: Final = "Ask an implementation of TLS 1.3 what RFC 9846 asks of it."
 _EPILOG: Final = """\
 examples:
@@ -85,4 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as error:
         say(f"tlsconform: {error}")
         return error.status
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        say(f"tlsconform needs {error.name}: install tpmtls with the extra, tpmtls[conformance]")
+        return USAGE
     return status
