@@ -90,5 +90,7 @@ def test_provisioned_again_after_all() -> None:
             provision_opened(tpm)
         tpm.device.transport.verdict = lambda _: None  # type: ignore[attr-defined]
         provision_opened(tpm)
-        SCENARIOS["full"](Ends(ChainedBackend(tpm.beside()), None))
+        backend = ChainedBackend(tpm.beside())
+        SCENARIOS["full"](Ends(backend, None))
+        backend.close()
         assert remove_opened(tpm) == 3
