@@ -279,7 +279,7 @@ def answer_certificate_request(
         suitable,
         schemes,
         schemes if certificate is None else certificate.supported_signature_algorithms,
-        () if authorities is None else authorities.authorities,
+        (),  # they all are what its authorities allow
     )
 
 
