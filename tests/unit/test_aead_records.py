@@ -88,6 +88,33 @@ def test_records_that_grow_and_shrink() -> None:
     assert set(sizes(cipher)) == {1024}
 
 
+@pytest.mark.parametrize("mode", [Gcm, Ccm])
+@pytest.mark.parametrize("size", [1024, 1025, 5000, 16384, 16385])
+def test_counter_mode_has_the_text_and_its_keystream_stays_inside(
+    size: int, mode: type[Gcm | Ccm]
+) -> None:
+    records, cipher = records_on(Mode.ECB, Mode.CTR, Mode.CBC, mode=mode)
+    text = bytes(range(1, 256)) * 65
+    for sequence in range(64):
+        records.seal(sequence, b"", text[:size])
+    made = [(kind, data) for kind, data in cipher.commands if kind != Mode.CBC]
+    blocks = -(-size // BLOCK)
+    assert len(made) == blocks + 1  # 64 of each record's blocks, and of the tags', in a command
+    long = [data for kind, data in made if kind == Mode.CTR]
+    assert len(long) == 64 * (blocks // 64)
+    assert all(data.strip(b"\0") in text for data in long)
+
+
+def test_the_last_of_a_long_text_is_encrypted_where_it_belongs() -> None:
+    for size in (1023, 1024, 1025, 1039, 1040, 2047, 2048, 2049):
+        sender, _ = records_on(Mode.ECB, Mode.CTR)
+        receiver, _ = records_on(Mode.ECB)
+        for sequence in range(3):
+            sealed = sender.seal(sequence, b"head.", bytes(range(size % 251)) + bytes(size))
+            assert receiver.open(sequence, b"head.", sealed) is not None
+            assert sender.open(sequence, b"head.", sealed) is not None
+
+
 @pytest.mark.parametrize("lookahead", [0, 15, 16, 1000, 1024, 5000])
 def test_what_is_kept_is_bounded(lookahead: int) -> None:
     records, _ = records_on(Mode.ECB, lookahead=lookahead)

@@ -6,7 +6,7 @@ import hmac
 from typing import Final
 
 from tpmtls.aead.cipher import BLOCK, BlockCipher, Counters, Octets, cbc_mac, xor
-from tpmtls.aead.mode import AuthenticatedMode, blocks_for
+from tpmtls.aead.mode import AuthenticatedMode, Crypt, blocks_for
 
 NONCE_MIN: Final = 7
 NONCE_MAX: Final = 13
@@ -35,28 +35,28 @@ class Ccm(AuthenticatedMode):
         return Counters(first, 1 + blocks_for(octets), width)
 
     def seal_with(
-        self, stream: Octets, nonce: bytes, additional_data: bytes, plaintext: bytes
+        self, mask: Octets, crypt: Crypt, nonce: bytes, additional_data: bytes, plaintext: bytes
     ) -> bytes:
         """Generation-Encryption (§6.1)."""
-        tag = self._tag(stream, nonce, additional_data, plaintext)
-        return xor(plaintext, stream[BLOCK : BLOCK + len(plaintext)]) + tag
+        tag = self._tag(mask, nonce, additional_data, plaintext)
+        return crypt(plaintext) + tag
 
     def open_with(
-        self, stream: Octets, nonce: bytes, additional_data: bytes, data: bytes
+        self, mask: Octets, crypt: Crypt, nonce: bytes, additional_data: bytes, data: bytes
     ) -> bytes | None:
         """Decryption-Verification (§6.2): the tag is over the plaintext, which waits for it."""
         size = self.plaintext_length(data)
-        plaintext = xor(data[:size], stream[BLOCK : BLOCK + size])
-        tag = self._tag(stream, nonce, additional_data, plaintext)
+        plaintext = crypt(data[:size])
+        tag = self._tag(mask, nonce, additional_data, plaintext)
         return plaintext if hmac.compare_digest(tag, data[size:]) else None
 
-    def _tag(self, stream: Octets, nonce: bytes, additional_data: bytes, plaintext: bytes) -> bytes:
+    def _tag(self, mask: Octets, nonce: bytes, additional_data: bytes, plaintext: bytes) -> bytes:
         formatted = _padded(
             self._first_block(nonce, bool(additional_data), len(plaintext)),
             _with_length(additional_data),
             plaintext,
         )
-        return xor(cbc_mac(self.cipher, formatted), stream[:BLOCK])[: self.tag_length]
+        return xor(cbc_mac(self.cipher, formatted), mask)[: self.tag_length]
 
     def _first_block(self, nonce: bytes, has_additional_data: bool, octets: int) -> bytes:
         """B_0 (A.2.1)."""

@@ -63,7 +63,7 @@ class BlockCipher:
         raise NotImplementedError("CFB is not offered")
 
     def ctr(self, counter: bytes, data: bytes) -> bytes:
-        """CTR encryption from a first counter block (§6.5).
+        """CTR encryption, which is decryption, from a first counter block (§6.5).
 
         The block is incremented as one number, or in its last octets: no call makes those wrap.
         """
@@ -146,6 +146,16 @@ def keystream(cipher: BlockCipher, runs: Sequence[Counters]) -> bytes:
         )
     blocks = b"".join(map(counter_blocks, runs))
     return b"".join(map(cipher.encrypt_blocks, pieces(blocks, cipher.max_command)))
+
+
+def counter_mode(cipher: BlockCipher, counters: Counters, data: bytes) -> bytes:
+    """`data` encrypted, or decrypted, by a cipher that has CTR: no keystream leaves it."""
+    padded = data + bytes(BLOCK * counters.blocks - len(data))
+    done, made = 0, []
+    for start, blocks in counters.stretches(cipher.max_command // BLOCK):
+        done, piece = done + BLOCK * blocks, padded[done : done + BLOCK * blocks]
+        made.append(cipher.ctr(start.to_bytes(BLOCK, "big"), piece))
+    return b"".join(made)[: len(data)]
 
 
 def packs(cipher: BlockCipher) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Final
 
+from tpmtls.aead import libcrypto
 from tpmtls.aead.cipher import BLOCK, ZERO, BlockCipher, Counters, Octets, xor
 from tpmtls.aead.ghash import Ghash
-from tpmtls.aead.mode import AuthenticatedMode, blocks_for
+from tpmtls.aead.mode import AuthenticatedMode, Crypt, blocks_for
 
 PLAINTEXT_MAX: Final = 2**36 - 32
 LENGTH_MAX: Final = 2**61 - 1
@@ -21,16 +23,22 @@ COUNTER: Final = 4
 class Gcm(AuthenticatedMode):
     """GCM; AEAD_AES_128_GCM and AEAD_AES_256_GCM of RFC 5116 §5 with AES and tags of 16.
 
-    The hash subkey H is in this process's memory: who has it and one tag can forge.
+    The hash subkey H is in this process's memory: who has it and one tag can forge. GHASH is
+    libcrypto's where that can be had, unless another is given, such as `Ghash`.
     """
 
     name = "GCM"
 
-    def __init__(self, cipher: BlockCipher, tag_length: int = BLOCK) -> None:
+    def __init__(
+        self,
+        cipher: BlockCipher,
+        tag_length: int = BLOCK,
+        ghash: Callable[[bytes], Ghash | libcrypto.Ghash] = libcrypto.ghash,
+    ) -> None:
         if tag_length not in TAG_LENGTHS:
             raise ValueError(f"GCM: tag of {tag_length} octets, not one of {TAG_LENGTHS}")
         super().__init__(cipher, tag_length)
-        self._ghash = Ghash(cipher.encrypt_blocks(ZERO))
+        self._ghash = ghash(cipher.encrypt_blocks(ZERO))
 
     def counters(self, nonce: bytes, octets: int) -> Counters:
         """J_0, whose encryption masks the tag, and its successors (§7.1, steps 2 and 3)."""
@@ -39,33 +47,27 @@ class Gcm(AuthenticatedMode):
         if len(nonce) == 12:
             first = nonce + (1).to_bytes(COUNTER, "big")
         else:
-            first = self._ghash.digest(nonce, _lengths(0, len(nonce)))
+            first = self._ghash.of_message(b"", nonce)
         return Counters(first, 1 + blocks_for(octets), COUNTER)
 
     def seal_with(
-        self, stream: Octets, nonce: bytes, additional_data: bytes, plaintext: bytes
+        self, mask: Octets, crypt: Crypt, nonce: bytes, additional_data: bytes, plaintext: bytes
     ) -> bytes:
         """GCM-AE (§7.1)."""
-        ciphertext = xor(plaintext, stream[BLOCK : BLOCK + len(plaintext)])
-        return ciphertext + self._tag(stream, additional_data, ciphertext)
+        ciphertext = crypt(plaintext)
+        return ciphertext + self._tag(mask, additional_data, ciphertext)
 
     def open_with(
-        self, stream: Octets, nonce: bytes, additional_data: bytes, data: bytes
+        self, mask: Octets, crypt: Crypt, nonce: bytes, additional_data: bytes, data: bytes
     ) -> bytes | None:
         """GCM-AD (§7.2), the tag first: nothing is decrypted before it was found right."""
         size = self.plaintext_length(data)
         ciphertext, tag = data[:size], data[size:]
-        if not hmac.compare_digest(self._tag(stream, additional_data, ciphertext), tag):
+        if not hmac.compare_digest(self._tag(mask, additional_data, ciphertext), tag):
             return None
-        return xor(ciphertext, stream[BLOCK : BLOCK + size])
+        return crypt(ciphertext)
 
-    def _tag(self, stream: Octets, additional_data: bytes, ciphertext: bytes) -> bytes:
+    def _tag(self, mask: Octets, additional_data: bytes, ciphertext: bytes) -> bytes:
         self._bound("additional data", len(additional_data), 0, LENGTH_MAX)
-        lengths = _lengths(len(additional_data), len(ciphertext))
-        digest = self._ghash.digest(additional_data, ciphertext, lengths)
-        return xor(digest, stream[:BLOCK])[: self.tag_length]
-
-
-def _lengths(one: int, other: int) -> bytes:
-    """Two lengths, in bits, as GHASH's last block."""
-    return (8 * one).to_bytes(8, "big") + (8 * other).to_bytes(8, "big")
+        digest = self._ghash.of_message(additional_data, ciphertext)
+        return xor(digest, mask)[: self.tag_length]

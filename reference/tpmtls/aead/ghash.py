@@ -56,6 +56,12 @@ class Ghash:
             total = self._fold(padded)
         return total.to_bytes(BLOCK, "big")
 
+    def of_message(self, additional_data: bytes, ciphertext: bytes) -> bytes:
+        """What GCM hashes (§7.1, steps 4 and 5): both, padded, and their lengths in bits."""
+        lengths = (8 * len(text) for text in (additional_data, ciphertext))
+        last = b"".join(bits.to_bytes(8, "big") for bits in lengths)
+        return self.digest(additional_data, ciphertext, last)
+
     @cached_property
     def _octet_multiples(self) -> list[int]:
         return _octet_multiples(self._h)

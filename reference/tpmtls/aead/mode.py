@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 
-from tpmtls.aead.cipher import BLOCK, BlockCipher, Counters, Octets, keystream
+from tpmtls.aead.cipher import BLOCK, BlockCipher, Counters, Octets, keystream, xor
+
+Crypt = Callable[[bytes], bytes]
+"""The XOR of a text with its keystream, by whoever has that."""
 
 
 class AuthenticatedMode(ABC):
     """An AEAD (RFC 5116 §2) made from a block cipher; the tag ends the ciphertext.
 
-    `seal` and `open` make their keystream when called. `seal_with` and `open_with` are given it,
-    made from `counters` for the same nonce and length.
+    `seal` and `open` make their keystream when called. `seal_with` and `open_with` are given what
+    it does, for the `counters` of the same nonce and length: the first block, which is the tag's
+    mask, and the rest as a function of the text.
     """
 
     name: str
@@ -26,7 +32,7 @@ class AuthenticatedMode(ABC):
         Raises ValueError where a length is out of the mode's bounds.
         """
         stream = keystream(self.cipher, [self.counters(nonce, len(plaintext))])
-        return self.seal_with(stream, nonce, additional_data, plaintext)
+        return self.seal_with(stream[:BLOCK], xor_by(stream), nonce, additional_data, plaintext)
 
     def open(self, nonce: bytes, additional_data: bytes, data: bytes) -> bytes | None:
         """The plaintext of ciphertext and tag; None, and nothing of it, if the tag is not right.
@@ -34,7 +40,7 @@ class AuthenticatedMode(ABC):
         Raises ValueError where the nonce's length is out of the mode's bounds.
         """
         stream = keystream(self.cipher, [self.counters(nonce, self.plaintext_length(data))])
-        return self.open_with(stream, nonce, additional_data, data)
+        return self.open_with(stream[:BLOCK], xor_by(stream), nonce, additional_data, data)
 
     def plaintext_length(self, data: bytes) -> int:
         """What the ciphertext has without its tag; 0 for one that is shorter than a tag."""
@@ -49,19 +55,28 @@ class AuthenticatedMode(ABC):
 
     @abstractmethod
     def seal_with(
-        self, stream: Octets, nonce: bytes, additional_data: bytes, plaintext: bytes
+        self, mask: Octets, crypt: Crypt, nonce: bytes, additional_data: bytes, plaintext: bytes
     ) -> bytes:
         """`seal`, with the keystream of `counters`."""
 
     @abstractmethod
     def open_with(
-        self, stream: Octets, nonce: bytes, additional_data: bytes, data: bytes
+        self, mask: Octets, crypt: Crypt, nonce: bytes, additional_data: bytes, data: bytes
     ) -> bytes | None:
         """`open`, with the keystream of `counters`."""
 
     def _bound(self, what: str, octets: int, minimum: int, maximum: int) -> None:
         if not minimum <= octets <= maximum:
             raise ValueError(f"{self.name}: {what} of {octets} octets, not {minimum} to {maximum}")
+
+
+def xor_by(stream: Octets) -> Crypt:
+    """What keystream does to a text; its first block is the mask."""
+    return partial(_xor_by, stream)
+
+
+def _xor_by(stream: Octets, text: bytes) -> bytes:
+    return xor(text, stream[BLOCK : BLOCK + len(text)])
 
 
 def blocks_for(octets: int) -> int:

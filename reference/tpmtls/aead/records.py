@@ -1,12 +1,26 @@
-"""GCM and CCM for the records of TLS: nonces are known beforehand, so keystream is made ahead."""
+"""GCM and CCM for the records of TLS: nonces are known beforehand, so keystream is made ahead.
+
+That fills commands with what short records need, and the tags of long ones. A cipher that has CTR
+encrypts itself what else a long record has: full commands, of which no keystream comes out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final
 
-from tpmtls.aead.cipher import BLOCK, BlockCipher, Counters, keystream, packs
-from tpmtls.aead.mode import AuthenticatedMode
+from tpmtls.aead.cipher import (
+    BLOCK,
+    BlockCipher,
+    Counters,
+    Mode,
+    Octets,
+    counter_mode,
+    keystream,
+    packs,
+)
+from tpmtls.aead.mode import AuthenticatedMode, Crypt, xor_by
 
 SEQUENCE_END: Final = 2**64
 """What no sequence number reaches (RFC 9846 §5.3)."""
@@ -37,18 +51,20 @@ class Records:
         """
         _check(sequence, self._next_sealed)
         self._next_sealed = sequence + 1
-        stream = self._ahead.take(sequence, len(plaintext))
+        stream, crypt = self._taken(sequence, len(plaintext))
+        mask, nonce = stream[:BLOCK], self._nonce(sequence)
         try:
-            return self._mode.seal_with(stream, self._nonce(sequence), additional_data, plaintext)
+            return self._mode.seal_with(mask, crypt, nonce, additional_data, plaintext)
         finally:
             wipe(stream)
 
     def open(self, sequence: int, additional_data: bytes, ciphertext: bytes) -> bytes | None:
         """The plaintext of record number `sequence`, or None where the tag does not verify."""
         _check(sequence, 0)
-        stream = self._ahead.take(sequence, self._mode.plaintext_length(ciphertext))
+        stream, crypt = self._taken(sequence, self._mode.plaintext_length(ciphertext))
+        mask, nonce = stream[:BLOCK], self._nonce(sequence)
         try:
-            return self._mode.open_with(stream, self._nonce(sequence), additional_data, ciphertext)
+            return self._mode.open_with(mask, crypt, nonce, additional_data, ciphertext)
         finally:
             wipe(stream)
 
@@ -60,11 +76,28 @@ class Records:
         """Wipe the keystream that is left."""
         self._ahead.wipe()
 
+    def _taken(self, sequence: int, octets: int) -> tuple[bytearray, Crypt]:
+        """Keystream, which the caller wipes, and what it, or the cipher, does to a text."""
+        cipher, counters = self._mode.cipher, self._counters(sequence, octets)
+        if Mode.CTR not in cipher.modes:
+            stream = self._ahead.take(sequence, octets)
+            return stream, xor_by(stream)
+        rest = counters.blocks - 1
+        head = rest % (cipher.max_command // BLOCK)
+        stream = self._ahead.take(sequence, BLOCK * head)
+        return stream, partial(_crypt, cipher, stream, counters.part(1 + head, rest - head))
+
     def _nonce(self, sequence: int) -> bytes:
         return (self._iv ^ sequence).to_bytes(self._iv_length, "big")
 
     def _counters(self, sequence: int, octets: int) -> Counters:
         return self._mode.counters(self._nonce(sequence), octets)
+
+
+def _crypt(cipher: BlockCipher, stream: Octets, counters: Counters, text: bytes) -> bytes:
+    """A text, the first of it by keystream and the rest, in full commands, by the cipher."""
+    head = len(stream) - BLOCK
+    return xor_by(stream)(text[:head]) + counter_mode(cipher, counters, text[head:])
 
 
 def _check(sequence: int, lowest: int) -> None:
