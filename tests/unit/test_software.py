@@ -13,9 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
 
 from tpmtls.algorithms import GROUPS, SHA256, SHA384, SUITES, HashAlgorithm, SuiteParameters
-from tpmtls.backends.base import Backend, KeyShare, Secret, hkdf_label, per_record_nonce
+from tpmtls.backends.base import Backend, KeyShare, Secret, hkdf_label
 from tpmtls.backends.ledger import Crossing
-from tpmtls.backends.software import CURVES, SoftwareBackend, SoftwareSecret
+from tpmtls.backends.software import CURVES, SoftwareAead, SoftwareBackend, SoftwareSecret
 from tpmtls.codepoints import CipherSuite, NamedGroup
 from tpmtls.violations import BackendError, PeerViolation, StoredSecretError, Violation
 from vectors.vectorlib import kdf
@@ -450,11 +450,13 @@ def test_every_record_number_has_its_own_nonce(
 
 
 def test_the_nonce_is_the_iv_xored_with_the_record_number() -> None:
+    suite = SUITES[CipherSuite.TLS_AES_128_GCM_SHA256]
     iv = bytes.fromhex("0102030405060708090a0b0c")
-    assert per_record_nonce(iv, 0) == iv
-    assert per_record_nonce(iv, 1).hex() == "0102030405060708090a0b0d"
-    assert per_record_nonce(iv, 2**64 - 1).hex() == "01020304faf9f8f7f6f5f4f3"
-    assert per_record_nonce(bytes(12), 1) == bytes(11) + b"\1"
+    aead = SoftwareAead(suite, bytes(16), iv)
+    assert aead.per_record_nonce(0) == iv
+    assert aead.per_record_nonce(1).hex() == "0102030405060708090a0b0d"
+    assert aead.per_record_nonce(2**64 - 1).hex() == "01020304faf9f8f7f6f5f4f3"
+    assert SoftwareAead(suite, bytes(16), bytes(12)).per_record_nonce(1) == bytes(11) + b"\1"
 
 
 def test_an_aead_takes_key_and_iv_over(backend: SoftwareBackend) -> None:

@@ -231,11 +231,6 @@ class Backend(ABC):
         """Give back what the backend holds; by default nothing."""
 
 
-def per_record_nonce(iv: bytes, sequence: int) -> bytes:
-    """The IV XORed with the sequence number, padded on the left (RFC 9846 §5.3)."""
-    return (int.from_bytes(iv, "big") ^ sequence).to_bytes(len(iv), "big")
-
-
 def hkdf_label(length: int, label: bytes, context: bytes) -> bytes:
     """The HkdfLabel structure of RFC 9846 §7.1; `length` in octets."""
     full = b"tls13 " + label

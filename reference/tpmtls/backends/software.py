@@ -27,7 +27,6 @@ from tpmtls.backends.base import (
     Secret,
     Signer,
     hkdf_label,
-    per_record_nonce,
 )
 from tpmtls.backends.ledger import Crossing, Direction, Ledger
 from tpmtls.backends.software_signer import SoftwareSigner
@@ -176,9 +175,9 @@ class SoftwareKeyShare(KeyShare):
 
 
 class SoftwareAead(Aead):
-    """An AEAD object of `cryptography` and the IV."""
+    """An AEAD object of `cryptography`, and the IV as a number."""
 
-    __slots__ = ("_cipher", "_iv")
+    __slots__ = ("_cipher", "_iv", "_iv_length")
 
     def __init__(self, suite: SuiteParameters, key: bytes, iv: bytes) -> None:
         self._cipher: AESGCM | AESCCM | ChaCha20Poly1305
@@ -188,14 +187,19 @@ class SoftwareAead(Aead):
             self._cipher = AESCCM(key, suite.tag_length)
         else:
             self._cipher = ChaCha20Poly1305(key)
-        self._iv = iv
+        self._iv = int.from_bytes(iv, "big")
+        self._iv_length = len(iv)
+
+    def per_record_nonce(self, sequence: int) -> bytes:
+        """The IV XORed with the sequence number, padded on the left (RFC 9846 §5.3)."""
+        return (self._iv ^ sequence).to_bytes(self._iv_length, "big")
 
     def seal(self, sequence: int, additional_data: bytes, plaintext: bytes) -> bytes:
-        nonce = per_record_nonce(self._iv, sequence)
+        nonce = self.per_record_nonce(sequence)
         return self._cipher.encrypt(nonce, plaintext, additional_data)
 
     def open(self, sequence: int, additional_data: bytes, ciphertext: bytes) -> bytes | None:
-        nonce = per_record_nonce(self._iv, sequence)
+        nonce = self.per_record_nonce(sequence)
         try:
             return self._cipher.decrypt(nonce, ciphertext, additional_data)
         except InvalidTag:
