@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from struct import Struct
 from typing import Final
 
 from tpmtls.algorithms import SuiteParameters
@@ -12,7 +13,9 @@ from tpmtls.codepoints import ContentType, ProtocolVersion
 from tpmtls.violations import PeerViolation, Violation
 from tpmtls.wire.messages import HEADER_SIZE as MESSAGE_HEADER_SIZE
 
-RECORD_HEADER_SIZE: Final = 5
+RECORD_HEADER: Final = Struct(">BHH")
+"""type, legacy_record_version, length: how every record begins (RFC 9846 §5.1)."""
+RECORD_HEADER_SIZE: Final = RECORD_HEADER.size
 MAX_PLAINTEXT: Final = 2**14
 """Octets of TLSPlaintext.fragment."""
 MAX_CIPHERTEXT: Final = 2**14 + 256
@@ -20,6 +23,11 @@ MAX_CIPHERTEXT: Final = 2**14 + 256
 MAX_SEQUENCE: Final = 2**64 - 1
 MAX_HANDSHAKE_MESSAGE: Final = 2**17
 """Octets of a handshake message that we are ready to assemble; a bound of ours, not of the RFC."""
+
+# For what is done with every record: Python 3.11 takes longer to look a member of an enumeration up
+# than to call a function.
+APPLICATION_DATA: Final = ContentType.application_data
+HANDSHAKE: Final = ContentType.handshake
 
 CHANGE_CIPHER_SPEC_RECORD: Final = bytes.fromhex("140303000101")
 
@@ -33,7 +41,7 @@ class Epoch(IntEnum):
     APPLICATION = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """A record's content after deprotection, and the epoch that it came under."""
 
@@ -121,8 +129,10 @@ class RecordReader:
     """Turns octets from the transport into records."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = b""
         self._position = 0
+        self.epoch = Epoch.INITIAL
+        """The epoch whose keys are in use."""
         self._protection: Protection | None = None
         self._sequence = 0
         self.accepts_change_cipher_spec = False
@@ -134,23 +144,16 @@ class RecordReader:
         self.early_data_to_skip = 0
         """Octets of rejected early data that may still be passed over (RFC 9846 §4.3.10)."""
 
-    @property
-    def epoch(self) -> Epoch:
-        """The epoch whose keys are in use."""
-        return Epoch.INITIAL if self._protection is None else self._protection.epoch
-
     def feed(self, octets: bytes) -> None:
         """Take what the transport delivered."""
-        if self._position:
-            del self._buffer[: self._position]
-            self._position = 0
-        self._buffer += octets
+        self._buffer = self._buffer[self._position :] + octets
+        self._position = 0
 
     def rekey(self, protection: Protection, _proof: Aligned) -> None:
         """From the next record on, use these keys, from sequence number 0."""
         # req: 5.3-1
         self.forget()
-        self._protection = protection
+        self.epoch, self._protection = protection.epoch, protection
         self._sequence = 0
         self.early_data_to_skip = 0
 
@@ -160,44 +163,43 @@ class RecordReader:
 
     def next_record(self) -> Record | None:
         """The next record to act on, or None until more octets come; raises PeerViolation."""
-        while True:
-            raw = self._next_raw()
-            if raw is None:
-                return None
-            record = self._interpret(*raw)
-            if record is not None:
-                return record
+        record: Record | None = None
+        while record is None and (raw := self._next_raw()) is not None:
+            outer, header, body = raw
+            if outer is APPLICATION_DATA:
+                record = self._deprotect(header, body)
+            elif outer is ContentType.change_cipher_spec:
+                self._check_change_cipher_spec(body)
+            else:
+                record = self._unprotected(outer, body)
+        return record
 
     def _next_raw(self) -> tuple[ContentType, bytes, bytes] | None:
         """One record as framed: type, header and body. Lengths are checked at once."""
         # req: 5.1-19 5.2-5 5.1-17 E-1 E.2-4 E.5-6 E.5-7 5.1-16 5.2-2
-        start = self._position
-        if len(self._buffer) - start < RECORD_HEADER_SIZE:
+        buffer, start = self._buffer, self._position
+        body = start + RECORD_HEADER_SIZE
+        if len(buffer) < body:
             return None
-        header = bytes(self._buffer[start : start + RECORD_HEADER_SIZE])
-        outer, length = ContentType(header[0]), header[3] << 8 | header[4]
-        if not outer.is_known or outer is ContentType.invalid:
-            raise PeerViolation(Violation.UNEXPECTED_RECORD, f"content type {outer}")
-        if outer == ContentType.application_data:
+        kind, _legacy_record_version, length = RECORD_HEADER.unpack_from(buffer, start)
+        outer = _OUTER_TYPES.get(kind)
+        if outer is None:
+            raise PeerViolation(Violation.UNEXPECTED_RECORD, f"content type {ContentType(kind)}")
+        if length > MAX_PLAINTEXT:
+            if outer is not APPLICATION_DATA:
+                raise PeerViolation(Violation.RECORD_OVERFLOW, f"{length} octets")
             if length > MAX_CIPHERTEXT:
                 raise PeerViolation(Violation.CIPHERTEXT_OVERFLOW, f"{length} octets")
-        elif length > MAX_PLAINTEXT:
-            raise PeerViolation(Violation.RECORD_OVERFLOW, f"{length} octets")
-        end = start + RECORD_HEADER_SIZE + length
-        if len(self._buffer) < end:
+        end = body + length
+        if len(buffer) < end:
             return None
         self._position = end
-        return outer, header, bytes(self._buffer[start + RECORD_HEADER_SIZE : end])
+        return outer, buffer[start:body], buffer[body:end]
 
-    def _interpret(self, outer: ContentType, header: bytes, body: bytes) -> Record | None:
-        if outer == ContentType.change_cipher_spec:
-            self._check_change_cipher_spec(body)
-            return None
-        if outer == ContentType.application_data:
-            return self._deprotect(header, body)
+    def _unprotected(self, outer: ContentType, body: bytes) -> Record:
         if self._protection is not None and not self._is_early_alert(outer):
             raise PeerViolation(Violation.UNEXPECTED_RECORD, f"{outer} without protection")
-        return _checked(Record(outer, body, Epoch.INITIAL))
+        return _record(outer, body, Epoch.INITIAL)
 
     def _is_early_alert(self, outer: ContentType) -> bool:
         """A client may have to answer our first flight before it has keys (RFC 9846 A.1)."""
@@ -230,7 +232,7 @@ class RecordReader:
             raise PeerViolation(Violation.BAD_RECORD_MAC)
         self._sequence += 1
         self.early_data_to_skip = 0
-        return self._unpad(inner, self._protection.epoch)
+        return self._unpad(inner)
 
     def _skips(self, body: bytes) -> bool:
         """Whether the record can be early data that was rejected; counts it if so."""
@@ -241,33 +243,48 @@ class RecordReader:
         self.early_data_to_skip = max(0, self.early_data_to_skip - max(1, len(body) - overhead))
         return True
 
-    def _unpad(self, inner: bytes, epoch: Epoch) -> Record:
+    def _unpad(self, inner: bytes) -> Record:
         # req: 5.4-5 5.4-6
-        limit = MAX_PLAINTEXT + 1 if epoch is Epoch.EARLY else self.plaintext_limit
-        if len(inner) > limit:
+        if len(inner) > self.plaintext_limit and (
+            self.epoch is not Epoch.EARLY or len(inner) > MAX_PLAINTEXT + 1
+        ):
             raise PeerViolation(Violation.RECORD_OVERFLOW, f"{len(inner)} octets inside")
         content = inner.rstrip(b"\0")
         if not content:
             raise PeerViolation(Violation.PADDING_ONLY)
-        content_type = ContentType(content[-1])
-        if content_type == ContentType.change_cipher_spec:
-            raise PeerViolation(Violation.BAD_CHANGE_CIPHER_SPEC, "protected")
-        if content_type not in _PROTECTED_TYPES:
-            raise PeerViolation(Violation.UNEXPECTED_RECORD, f"content type {content_type}")
-        return _checked(Record(content_type, content[:-1], epoch))
+        content_type = _INNER_TYPES.get(content[-1])
+        if content_type is None:
+            raise _misplaced(ContentType(content[-1]))
+        return _record(content_type, content[:-1], self.epoch)
 
 
-_PROTECTED_TYPES: Final = frozenset(
-    (ContentType.handshake, ContentType.alert, ContentType.application_data)
-)
+_OUTER_TYPES: Final = {int(kind): kind for kind in ContentType if kind is not ContentType.invalid}
+"""What TLSPlaintext.type may be; looked up, since a lookup is cheaper than making a member."""
+_INNER_TYPES: Final = {
+    int(kind): kind
+    for kind in (ContentType.handshake, ContentType.alert, ContentType.application_data)
+}
+"""What TLSInnerPlaintext.type may be."""
 
 
-def _checked(record: Record) -> Record:
+def _misplaced(content_type: ContentType) -> PeerViolation:
+    """What is wrong with a protected record of that type."""
+    if content_type is ContentType.change_cipher_spec:
+        return PeerViolation(Violation.BAD_CHANGE_CIPHER_SPEC, "protected")
+    return PeerViolation(Violation.UNEXPECTED_RECORD, f"content type {content_type}")
+
+
+def _record(content_type: ContentType, fragment: bytes, epoch: Epoch) -> Record:
     """Only application data may be empty."""
     # req: 5.1-9 5.4-4
-    if not record.fragment and record.content_type is not ContentType.application_data:
-        raise PeerViolation(Violation.EMPTY_FRAGMENT, str(record.content_type))
-    return record
+    if not fragment and content_type is not APPLICATION_DATA:
+        raise PeerViolation(Violation.EMPTY_FRAGMENT, str(content_type))
+    return Record(content_type, fragment, epoch)
+
+
+_OPAQUE_TYPE: Final = int(ContentType.application_data)
+_PROTECTED_VERSION: Final = int(ProtocolVersion.TLS_1_2)
+"""opaque_type and legacy_record_version of TLSCiphertext."""
 
 
 class RecordWriter:

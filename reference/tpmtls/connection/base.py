@@ -44,7 +44,9 @@ from tpmtls.handshake.post_handshake import (
 )
 from tpmtls.key_schedule import export
 from tpmtls.record import (
+    APPLICATION_DATA,
     CHANGE_CIPHER_SPEC_RECORD,
+    HANDSHAKE,
     Epoch,
     MessageAssembler,
     Record,
@@ -217,30 +219,30 @@ class Connection:
 
     def _handle(self, record: Record) -> None:
         # req: 5.1-3 5.1-4 5-5
-        if record.content_type is ContentType.handshake:
+        if record.content_type is HANDSHAKE:
             self._assembler.add(record.fragment)
             while (octets := self._assembler.next_message()) is not None:
                 self._take(advance(self._table, self._state, decode_message(octets), octets))
             return
         if not self._assembler.is_empty:
             raise PeerViolation(Violation.INTERLEAVED, str(record.content_type))
-        if record.content_type is ContentType.alert:
-            self._handle_alert(record.fragment)
+        if record.content_type is APPLICATION_DATA:
+            self._handle_application_data(record.fragment)
         else:
-            self._handle_application_data(record)
+            self._handle_alert(record.fragment)
 
-    def _handle_application_data(self, record: Record) -> None:
+    def _handle_application_data(self, data: bytes) -> None:
         # req: 4.7.1-19 5.1-13 5.1-14
         reads = self._state.reads
-        if reads == "early data":
-            self._early_data_received += len(record.fragment)
+        if reads == "application data":
+            if data:
+                self._events.append(ApplicationData(data))
+        elif reads == "early data":
+            self._early_data_received += len(data)
             if self._early_data_received > self._early_data_allowed:
                 raise PeerViolation(Violation.TOO_MUCH_EARLY_DATA)
-            if record.fragment:
-                self._events.append(EarlyData(record.fragment))
-        elif reads == "application data":
-            if record.fragment:
-                self._events.append(ApplicationData(record.fragment))
+            if data:
+                self._events.append(EarlyData(data))
         else:
             raise PeerViolation(Violation.PREMATURE_APPLICATION_DATA, self._state.name)
 
