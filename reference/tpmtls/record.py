@@ -292,19 +292,17 @@ class RecordWriter:
 
     def __init__(self, padding: int = 0) -> None:
         """`padding`: protected records are filled up to a multiple of so many octets."""
+        self.epoch = Epoch.INITIAL
+        """The epoch whose keys are in use."""
         self._protection: Protection | None = None
         self._sequence = 0
         self._padding = padding
-        self.plaintext_limit = MAX_PLAINTEXT + 1
-        """Octets of TLSInnerPlaintext that the peer takes."""
+        self._plaintext_limit = MAX_PLAINTEXT + 1
+        self.fragment_size = self._fragment_size()
+        """Octets of content that go into one record."""
         # req: 5.1-20
         self.unprotected_version = ProtocolVersion.TLS_1_0
         """legacy_record_version of unprotected records: 0x0301 for a first ClientHello."""
-
-    @property
-    def epoch(self) -> Epoch:
-        """The epoch whose keys are in use."""
-        return Epoch.INITIAL if self._protection is None else self._protection.epoch
 
     def records_left(self, limit: int | None) -> int:
         """Records that the current keys may still protect (RFC 9846 §5.5), or a lower `limit`."""
@@ -314,18 +312,28 @@ class RecordWriter:
         return (most if limit is None else min(limit, most)) - self._sequence
 
     @property
-    def fragment_size(self) -> int:
-        """Octets of content that go into one record."""
+    def plaintext_limit(self) -> int:
+        """Octets of TLSInnerPlaintext that the peer takes."""
+        return self._plaintext_limit
+
+    @plaintext_limit.setter
+    def plaintext_limit(self, octets: int) -> None:
+        self._plaintext_limit = octets
+        self.fragment_size = self._fragment_size()
+
+    def _fragment_size(self) -> int:
         # req: 5.1-18 5.2-1
         if self._protection is None:
             return MAX_PLAINTEXT
-        return min(MAX_PLAINTEXT, self.plaintext_limit - 1)
+        return min(MAX_PLAINTEXT, self._plaintext_limit - 1)
 
     def rekey(self, protection: Protection | None) -> None:
         """From the next record on, use these keys, from sequence number 0; None uses none."""
         self.forget()
+        self.epoch = Epoch.INITIAL if protection is None else protection.epoch
         self._protection = protection
         self._sequence = 0
+        self.fragment_size = self._fragment_size()
 
     def forget(self) -> None:
         """Give up the current keys: nothing more can be written under them."""
@@ -335,23 +343,25 @@ class RecordWriter:
         """The records that carry `content`; empty content makes one empty record."""
         size = self.fragment_size
         if len(content) <= size:
-            return self._record(content_type, content)
+            return self.record(content_type, content)
         return b"".join(
-            self._record(content_type, content[start : start + size])
+            self.record(content_type, content[start : start + size])
             for start in range(0, len(content), size)
         )
 
-    def _record(self, content_type: ContentType, fragment: bytes) -> bytes:
+    def record(self, content_type: ContentType, fragment: bytes) -> bytes:
+        """One record, of at most `fragment_size` octets of content."""
         # req: E.5-5 E.5-10 5-4 5.1-15
         protection = self._protection
         if protection is None:
-            header = bytes((content_type,)) + self.unprotected_version.to_bytes(2, "big")
-            return header + len(fragment).to_bytes(2, "big") + fragment
+            version = self.unprotected_version
+            return RECORD_HEADER.pack(content_type, version, len(fragment)) + fragment
         if self._sequence > MAX_SEQUENCE:
             raise RuntimeError("record sequence numbers are used up")
         # req: 5.4-2
-        inner = fragment + bytes((content_type,)) + bytes(self._pad(len(fragment) + 1))
-        header = b"\x17\x03\x03" + (len(inner) + protection.suite.tag_length).to_bytes(2, "big")
+        inner = fragment + content_type.to_bytes() + b"\0" * self._pad(len(fragment) + 1)
+        length = len(inner) + protection.suite.tag_length
+        header = RECORD_HEADER.pack(_OPAQUE_TYPE, _PROTECTED_VERSION, length)
         sealed = protection.aead.seal(self._sequence, header, inner)
         self._sequence += 1
         return header + sealed
@@ -361,5 +371,5 @@ class RecordWriter:
         # req: 5.4-7 5.4-1
         if not self._padding:
             return 0
-        limit = min(MAX_PLAINTEXT + 1, self.plaintext_limit)
+        limit = min(MAX_PLAINTEXT + 1, self._plaintext_limit)
         return min(-length % self._padding, limit - length)

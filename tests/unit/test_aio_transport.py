@@ -127,7 +127,7 @@ async def test_a_peer_that_asks_and_does_not_read_is_dropped():
         bench = Bench(client_trust=trust()).handshake()
         bench.raw.take()
         bench.tls.writing_paused(True)
-        bench.tls.connection._outgoing += bytes(101)
+        bench.tls.connection._outgoing.append(bytes(101))
         bench.client.send_data(b"x")
         bench.tls.octets_received(bench.client.data_to_send())
         bench.tls.lost(None)

@@ -189,7 +189,7 @@ MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any], str, str, str]] = {
         *("simple-1rtt", "client", "client.record_2.record: as client: sends 1703030036"),
     ),
     "smaller records": (
-        *(RecordWriter, "fragment_size", constant(64)),
+        *(RecordWriter, "_fragment_size", constant(lambda _: 64)),
         *("simple-1rtt", "server", "server.record_1.record"),
     ),
     "other content signed": (

@@ -92,7 +92,7 @@ class Connection:
         self._writer = RecordWriter(config.record_padding)
         self._assembler = MessageAssembler()
         self._events: deque[Event] = deque()
-        self._outgoing = bytearray()
+        self._outgoing: list[bytes] = []
         self._handshake_octets = bytearray()
         self._early_data_received = 0
         self._exporters: dict[bool, Secret] = {}
@@ -126,7 +126,7 @@ class Connection:
 
     def data_to_send(self) -> bytes:
         """The octets that the transport is to send now."""
-        octets = bytes(self._outgoing)
+        octets = b"".join(self._outgoing)
         self._outgoing.clear()
         return octets
 
@@ -153,7 +153,7 @@ class Connection:
         # req: 4.5.3-3
         return not self.closed and self._writer.epoch is Epoch.APPLICATION
 
-    def send_data(self, data: bytes) -> None:
+    def send_data(self, data: bytes | bytearray | memoryview) -> None:
         """Send application data, of any length; raises ConnectionStateError where it cannot be.
 
         A KeyUpdate goes first where the peer asked for one, or where the key has been used enough.
@@ -164,11 +164,12 @@ class Connection:
         connected = connected_in(self._state)
         if connected is not None and connected.update_owed:
             self.update_keys()
+        if not isinstance(data, bytes):
+            data = bytes(memoryview(data))
         size = self._writer.fragment_size
-        view = memoryview(data)
-        for start in range(0, max(len(data), 1), size):
+        for start in range(0, len(data) or 1, size):
             self._renew_keys()
-            self._write(ContentType.application_data, bytes(view[start : start + size]))
+            self._put(self._writer.record(APPLICATION_DATA, data[start : start + size]))
 
     def update_keys(self, *, request_peer: bool = False) -> None:
         """Send a KeyUpdate; `request_peer` asks the peer for one of its own."""
@@ -322,7 +323,7 @@ class Connection:
         """Nothing goes out after close_notify, whatever the peer asks for."""
         # req: 6.1-7
         if not self.closed:
-            self._outgoing += octets
+            self._outgoing.append(octets)
 
     def _renew_keys(self) -> None:
         """Start a KeyUpdate where the current key is near its limit (RFC 9846 §5.5)."""
