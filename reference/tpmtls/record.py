@@ -349,7 +349,7 @@ class RecordWriter:
             for start in range(0, len(content), size)
         )
 
-    def record(self, content_type: ContentType, fragment: bytes) -> bytes:
+    def record(self, content_type: ContentType, fragment: bytes | memoryview) -> bytes:
         """One record, of at most `fragment_size` octets of content."""
         # req: E.5-5 E.5-10 5-4 5.1-15
         protection = self._protection
@@ -359,7 +359,8 @@ class RecordWriter:
         if self._sequence > MAX_SEQUENCE:
             raise RuntimeError("record sequence numbers are used up")
         # req: 5.4-2
-        inner = fragment + content_type.to_bytes() + b"\0" * self._pad(len(fragment) + 1)
+        padding = b"\0" * self._pad(len(fragment) + 1)
+        inner = b"".join((fragment, content_type.to_bytes(), padding))
         length = len(inner) + protection.suite.tag_length
         header = RECORD_HEADER.pack(_OPAQUE_TYPE, _PROTECTED_VERSION, length)
         sealed = protection.aead.seal(self._sequence, header, inner)

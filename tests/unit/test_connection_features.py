@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -54,6 +55,41 @@ def test_every_suite_goes_with_every_group(suite: CipherSuite, group: NamedGroup
     pair.exchange()
     assert data_in(pair.server_events) == bytes(range(256)) * 200
     pair.talk()
+
+
+@pytest.mark.parametrize(
+    "kind", [bytes, bytearray, memoryview, lambda octets: memoryview(octets).cast("H")]
+)
+@pytest.mark.parametrize("size", [0, 64, 40_000])
+def test_data_may_be_anything_that_has_octets(kind: Callable[[bytes], Any], size: int) -> None:
+    pair, octets = handshake(), random.Random(size).randbytes(size)
+    sent = len(pair.client_wire)
+    pair.client.send_data(kind(octets))
+    pair.exchange()
+    assert data_in(pair.server_events) == octets
+    assert len(split_records(pair.client_wire[sent:])) == max(1, -(-size // 2**14))
+
+
+@pytest.mark.parametrize("data", ["text", 6, None])
+def test_what_has_no_octets_is_refused_and_nothing_is_sent(data: Any) -> None:
+    pair = handshake()
+    with pytest.raises(TypeError):
+        pair.client.send_data(data)
+    assert pair.client.data_to_send() == b""
+    pair.talk()
+
+
+def test_buffers_are_the_callers_again_once_a_call_returns() -> None:
+    pair = handshake()
+    data = bytearray(b"octets")
+    pair.client.send_data(data)
+    data[:] = bytes(len(data))
+    record = pair.client.data_to_send()
+    arrived: Any = bytearray(record[:-1])
+    pair.server.receive_data(arrived)
+    arrived[:] = bytes(len(arrived))
+    pair.server.receive_data(record[-1:])
+    assert data_in(pair.server.events()) == b"octets"
 
 
 def test_the_short_tag_must_be_asked_for() -> None:

@@ -165,7 +165,7 @@ class Connection:
         if connected is not None and connected.update_owed:
             self.update_keys()
         if not isinstance(data, bytes):
-            data = bytes(memoryview(data))
+            data = memoryview(data).cast("B")
         size = self._writer.fragment_size
         for start in range(0, len(data) or 1, size):
             self._renew_keys()

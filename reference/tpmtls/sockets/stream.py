@@ -137,7 +137,7 @@ class TlsStream(Session):
         view = memoryview(data).cast("B")
         with self._in_time() as deadline:
             for start in range(0, len(view), SEND_SIZE):
-                self._write(bytes(view[start : start + SEND_SIZE]), deadline)
+                self._write(view[start : start + SEND_SIZE], deadline)
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Take a part of `data`, and return how many octets; none of it where this times out.
@@ -149,10 +149,10 @@ class TlsStream(Session):
             with self._in_time() as deadline:
                 self._drain(deadline)
                 with contextlib.suppress(TimeoutError):
-                    self._write(bytes(view), deadline)
+                    self._write(view, deadline)
         return len(view)
 
-    def _write(self, data: bytes, deadline: Deadline) -> None:
+    def _write(self, data: memoryview, deadline: Deadline) -> None:
         with self._lock:
             self._check()
             self.connection.send_data(data)
