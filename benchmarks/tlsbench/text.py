@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tlsbench.measure import Spread
-from tlsbench.results import Ratio, Report, Row, Table, Target
+from tlsbench.results import Ratio, Row, Table, Target
 
 _VERDICTS = {True: "met", False: "not met", None: "not measured"}
 
 
-def as_text(report: Report) -> Iterator[str]:
+def as_text(table: Table) -> Iterator[str]:
     """Lines for a terminal."""
-    for table in report.tables:
-        yield f"{table.title}"
-        for header, rows in sections(table):
-            yield ""
-            yield from _aligned([header, *rows])
-        for target in table.targets:
-            yield ""
-            yield "  " + " | ".join(target_cells(target))
+    yield table.title
+    for header, rows in sections(table):
         yield ""
+        yield from _aligned([header, *rows])
+    for target in table.targets:
+        yield ""
+        yield "  " + " | ".join(target_cells(target))
+    yield ""
 
 
 def as_markdown(table: Table) -> Iterator[str]:

@@ -21,7 +21,7 @@ def smoke(name: str) -> Report:
     assert any(row.figures for row in table.rows)
     again = Report.from_json(report.to_json())
     assert again.to_json() == report.to_json()
-    assert list(text.as_text(again))
+    assert list(text.as_text(again.tables[0]))
     assert list(text.as_markdown(again.tables[0]))
     assert plot.draw(table).startswith("<svg ")
     return report

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import jsonschema
 import pytest
@@ -10,6 +12,8 @@ import pytest
 import tlsbench.measure
 from tests.unit.commands import tpmtls as run
 from tlsbench.results import schema
+from tlsbench.run import TABLES
+from tlsbench.tables import connections
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +48,41 @@ def test_plots_cannot_be_written(tmp_path):
     outcome = run("bench", "--only", "startup", "--plot", tmp_path / "file")
     assert outcome.status == 2
     assert outcome.stderr.count("\n") == 1
+
+
+def test_a_folder_that_nothing_can_be_written_to_is_refused_at_once():
+    outcome = run("bench", "--only", "startup", "--plot", "/proc")
+    assert (outcome.status, outcome.stdout) == (2, b"")
+    assert outcome.stderr.startswith("tpmtls: /proc: ")
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_a_plot_that_cannot_be_written_is_named(tmp_path):
+    plot = tmp_path / "startup.svg"
+    plot.mkdir()
+    outcome = run("bench", "--quick", "--only", "startup", "--plot", tmp_path)
+    assert outcome.status == 2
+    assert "cryptography.x509" in outcome.stdout.decode()
+    assert outcome.stderr.endswith(f"tpmtls: {plot}: is a directory\n")
+
+
+def test_an_interrupted_run_has_printed_what_it_had(monkeypatch):
+    def interrupted(effort, progress):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connections, "measure", interrupted)
+    outcome = run("bench", "--quick", "--only", "startup,connections")
+    assert outcome.status == 130
+    assert "cryptography.x509" in outcome.stdout.decode()
+
+
+def test_help_names_the_tables():
+    assert f"tables: {', '.join(TABLES)}\n" in run("bench", "--help").stdout.decode()
+
+
+def test_the_command_loads_the_benchmarks_only_when_it_runs():
+    program = (
+        "import sys, tpmtls.cli; tpmtls.cli.main(['bench', '--help']); "
+        "sys.exit('tlsbench' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)

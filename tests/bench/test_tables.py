@@ -37,7 +37,9 @@ def test_peer_that_is_missing_is_a_row_with_the_reason(monkeypatch):
     assert "tlslite-ng" not in report.versions
     beside = report.tables[0].targets[0]
     assert (beside.value, beside.met) == (None, None)
-    assert "not here: the package tlslite-ng is not installed" in "\n".join(text.as_text(report))
+    assert "not here: the package tlslite-ng is not installed" in "\n".join(
+        text.as_text(report.tables[0])
+    )
     assert "not here: the package tlslite-ng" in plot.draw(report.tables[0])
 
 
@@ -48,4 +50,4 @@ def test_table_that_cannot_be_measured_says_why(monkeypatch):
     (table,) = report.tables
     (row,) = table.rows
     assert row.absent == "/bin/false ended with status 1"
-    assert "not here: /bin/false" in "\n".join(text.as_text(report))
+    assert "not here: /bin/false" in "\n".join(text.as_text(report.tables[0]))

@@ -2,7 +2,10 @@
 
 What is compared takes turns in one run; read the ratios, since absolute times mean
 little on a machine that does other things as well. A peer that is not installed is
-named, with the reason, and the rest is measured.
+named, with the reason, and the rest is measured. Each table is printed when it is done:
+an interrupted run has lost no more than the one at hand, but --json prints all or nothing.
+
+tables: handshakes, profile, records, startup, connections, transfers, tpm, aead, servers, suite
 
 examples:
   tpmtls bench --quick
@@ -14,17 +17,23 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Final
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Final
 
 from tpmtls.cli import options
 from tpmtls.cli.exits import SUCCESS, USAGE, CommandError, explain
+
+if TYPE_CHECKING:
+    from tlsbench.results import Table
 
 SUMMARY: Final = "measure it beside other stacks"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `tpmtls bench`."""
-    parser.add_argument("--quick", action="store_true", help="all of it in less than a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="all of it in less than a minute (default: some ten)"
+    )
     parser.add_argument(
         "--only", metavar="TABLE,…", type=options.split, help="these tables (default: all)"
     )
@@ -49,14 +58,31 @@ def run(arguments: Namespace) -> int:
             f"there is no table {strangers[0]!r}; there are {', '.join(TABLES)}", USAGE
         )
     if arguments.plot is not None:
-        try:
-            arguments.plot.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CommandError(f"{arguments.plot}: {explain(error)}", USAGE) from None
-    report = measure(names, QUICK if arguments.quick else FULL, Progress())
-    print(report.to_json() if arguments.json else "\n".join(text.as_text(report)))
-    if arguments.plot is not None:
-        for table in report.tables:
-            path = arguments.plot / f"{table.name}.svg"
-            path.write_text(plot.draw(table), encoding="utf-8")
+        _make_folder(arguments.plot)
+
+    def finished(table: Table) -> None:
+        if not arguments.json:
+            print("\n".join(text.as_text(table)), flush=True)
+        if arguments.plot is not None:
+            _write(arguments.plot / f"{table.name}.svg", plot.draw(table))
+
+    report = measure(names, QUICK if arguments.quick else FULL, Progress(), finished)
+    if arguments.json:
+        print(report.to_json())
     return SUCCESS
+
+
+def _make_folder(path: Path) -> None:
+    """Find out that nothing can be written there before minutes are spent on measuring."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise CommandError(f"{path}: {explain(error)}", USAGE) from None
+
+
+def _write(path: Path, drawing: str) -> None:
+    try:
+        path.write_text(drawing, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{path}: {explain(error)}", USAGE) from None
