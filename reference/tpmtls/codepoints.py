@@ -22,6 +22,8 @@ class CodePoint(IntEnum):
         member._value_ = value
         return member
 
+    __hash__ = int.__hash__  # equal to the number, so hashed like it, and not by name as Enum does
+
     @property
     def is_known(self) -> bool:
         """Whether the value is one that this module lists."""

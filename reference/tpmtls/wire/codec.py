@@ -12,9 +12,21 @@ over at the end of a structure is an error.
 
 from __future__ import annotations
 
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Generic, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    Self,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from tpmtls.codepoints import CodePoint
 from tpmtls.violations import PeerViolation, Violation
@@ -27,39 +39,33 @@ class Reader:
 
     __slots__ = ("data", "end", "position")
 
-    def __init__(self, data: bytes, position: int = 0, end: int | None = None) -> None:
+    def __init__(self, data: bytes) -> None:
         self.data = data
-        self.position = position
-        self.end = len(data) if end is None else end
+        self.position = 0
+        self.end = len(data)
 
     @property
     def remaining(self) -> int:
         """Octets left."""
         return self.end - self.position
 
-    def _advance(self, count: int) -> int:
-        start = self.position
-        if count > self.end - start:
-            raise PeerViolation(Violation.TRUNCATED)
-        self.position = start + count
-        return start
-
     def take(self, count: int) -> bytes:
         """The next `count` octets."""
-        start = self._advance(count)
-        return self.data[start : self.position]
+        start = self.position
+        end = start + count
+        if end > self.end:
+            raise PeerViolation(Violation.TRUNCATED)
+        self.position = end
+        return self.data[start:end]
 
     def uint(self, size: int) -> int:
         """An unsigned integer of `size` octets, in network order."""
-        start = self._advance(size)
-        if size == 1:
-            return self.data[start]
-        return int.from_bytes(self.data[start : self.position], "big")
-
-    def inner(self, count: int) -> Reader:
-        """A reader of the next `count` octets, which this one passes over."""
-        start = self._advance(count)
-        return Reader(self.data, start, self.position)
+        start = self.position
+        end = start + size
+        if end > self.end:
+            raise PeerViolation(Violation.TRUNCATED)
+        self.position = end
+        return int.from_bytes(self.data[start:end], "big")
 
     def finish(self, violation: Violation = Violation.TRAILING_DATA) -> None:
         """Raise `violation` if octets are left."""
@@ -121,36 +127,47 @@ C = TypeVar("C", bound=CodePoint)
 class Code(Codec[C]):
     """An enumerated of `size` octets (RFC 9846 §3.5); unknown values are kept."""
 
-    __slots__ = ("_listed", "enumeration", "size")
+    __slots__ = ("_members", "_packing", "enumeration", "size")
 
-    def __init__(self, enumeration: type[C], size: int) -> None:
+    def __init__(self, enumeration: type[C], size: Literal[1, 2]) -> None:
         self.enumeration = enumeration
         self.size = size
-        self._listed: dict[int, C] = {member.value: member for member in enumeration}
+        self._members = _Members(enumeration)
+        self._packing = "B" if size == 1 else "H"
 
     def read(self, reader: Reader) -> C:
-        return self._member(reader.uint(self.size))
+        return self._members[reader.uint(self.size)]
 
     def read_all(self, reader: Reader) -> tuple[C, ...]:
-        octets, size = reader.take(reader.remaining), self.size
-        if len(octets) % size:
+        octets = reader.take(reader.remaining)
+        count, excess = divmod(len(octets), self.size)
+        if excess:
             raise PeerViolation(Violation.TRUNCATED)
-        return tuple(
-            [
-                self._member(int.from_bytes(octets[start : start + size], "big"))
-                for start in range(0, len(octets), size)
-            ]
-        )
-
-    def _member(self, value: int) -> C:
-        """As `enumeration(value)`, whose way to a member that it lists is longer."""
-        return self._listed.get(value) or self.enumeration(value)
+        values = struct.unpack(f">{count}{self._packing}", octets)
+        return tuple([self._members[value] for value in values])
 
     def write(self, value: C, out: bytearray) -> None:
         out += _uint(value, self.size)
 
     def write_all(self, values: Iterable[C], out: bytearray) -> None:
-        out += b"".join([_uint(value, self.size) for value in values])
+        codes = tuple(values)
+        try:
+            out += struct.pack(f">{len(codes)}{self._packing}", *codes)
+        except struct.error as error:
+            raise ValueError(f"{codes} are no enumerated of {self.size} octets: {error}") from None
+
+
+class _Members(dict[int, C]):
+    """The members of an enumeration by value; what it does not list is made when asked for."""
+
+    __slots__ = ("_enumeration",)
+
+    def __init__(self, enumeration: type[C]) -> None:
+        super().__init__({member.value: member for member in enumeration})
+        self._enumeration = enumeration
+
+    def __missing__(self, value: int) -> C:
+        return self._enumeration(value)
 
 
 class Fixed(Codec[bytes]):
@@ -192,20 +209,29 @@ class Bounded(Codec[T]):
         self.maximum = maximum
         self.prefix = (maximum.bit_length() + 7) // 8
 
-    def read_length(self, reader: Reader) -> int:
-        """The length prefix, checked against the bounds."""
-        length = reader.uint(self.prefix)
+    def read_octets(self, reader: Reader) -> bytes:
+        """The octets inside; their number is checked against the bounds before they are taken."""
+        data, start = reader.data, reader.position + self.prefix
+        if start > reader.end:
+            raise PeerViolation(Violation.TRUNCATED)
+        length = int.from_bytes(data[reader.position : start], "big")
         if not self.minimum <= length <= self.maximum:
             raise PeerViolation(
                 Violation.VECTOR_LENGTH, f"{length} octets, not {self.minimum}..{self.maximum}"
             )
-        return length
+        end = start + length
+        if end > reader.end:
+            raise PeerViolation(Violation.TRUNCATED)
+        reader.position = end
+        return data[start:end]
 
-    def write_length(self, length: int, out: bytearray) -> None:
+    def write_octets(self, octets: bytes | bytearray, out: bytearray) -> None:
         """The same, written."""
+        length = len(octets)
         if not self.minimum <= length <= self.maximum:
             raise ValueError(f"{length} octets, not {self.minimum}..{self.maximum}")
         out += length.to_bytes(self.prefix, "big")
+        out += octets
 
 
 class Opaque(Bounded[bytes]):
@@ -214,11 +240,10 @@ class Opaque(Bounded[bytes]):
     __slots__ = ()
 
     def read(self, reader: Reader) -> bytes:
-        return reader.take(self.read_length(reader))
+        return self.read_octets(reader)
 
     def write(self, value: bytes, out: bytearray) -> None:
-        self.write_length(len(value), out)
-        out += value
+        self.write_octets(value, out)
 
 
 class Vector(Bounded[tuple[T, ...]]):
@@ -231,15 +256,11 @@ class Vector(Bounded[tuple[T, ...]]):
         self.item = item
 
     def read(self, reader: Reader) -> tuple[T, ...]:
-        return self.item.read_all(reader.inner(self.read_length(reader)))
+        return self.item.read_all(Reader(self.read_octets(reader)))
 
     def write(self, value: tuple[T, ...], out: bytearray) -> None:
-        start = len(out)
-        out += bytes(self.prefix)
-        self.item.write_all(value, out)
-        length = len(out) - start - self.prefix
-        self.write_length(length, prefix := bytearray())
-        out[start : start + self.prefix] = prefix
+        self.item.write_all(value, items := bytearray())
+        self.write_octets(items, out)
 
 
 class Struct:
@@ -255,14 +276,14 @@ class Struct:
 
     def write(self, out: bytearray) -> None:
         """Append the octets of this structure to `out`."""
-        for name, codec in fields_of(type(self)):
+        for name, codec in _FIELDS[type(self)]:
             codec.write(getattr(self, name), out)
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         """Take one such structure from `reader`; an error names the field that it is in."""
         values = []
-        for name, codec in fields_of(cls):
+        for name, codec in _FIELDS[cls]:
             try:
                 values.append(codec.read(reader))
             except PeerViolation as error:
@@ -297,15 +318,23 @@ class Nested(Codec[S]):
         value.write(out)
 
 
-_FIELDS: dict[type, tuple[tuple[str, Codec[Any]], ...]] = {}
+_Fields = tuple[tuple[str, Codec[Any]], ...]
 
 
-def fields_of(structure: type[Struct]) -> tuple[tuple[str, Codec[Any]], ...]:
+class _FieldsByStructure(dict[type[Struct], _Fields]):
+    """The fields of each structure, found out once: when they are first asked for."""
+
+    def __missing__(self, structure: type[Struct]) -> _Fields:
+        fields = self[structure] = tuple(_declared_fields(structure))
+        return fields
+
+
+_FIELDS: Final = _FieldsByStructure()
+
+
+def fields_of(structure: type[Struct]) -> _Fields:
     """The fields of `structure` in their order on the wire, each with its codec."""
-    fields = _FIELDS.get(structure)
-    if fields is None:
-        fields = _FIELDS[structure] = tuple(_declared_fields(structure))
-    return fields
+    return _FIELDS[structure]
 
 
 def _declared_fields(structure: type[Struct]) -> Iterator[tuple[str, Codec[Any]]]:

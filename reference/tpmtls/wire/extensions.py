@@ -37,6 +37,7 @@ MAX_EXTENSIONS: Final = 512
 """Extensions that one block may hold; no sane peer comes near, and lookups stay cheap."""
 
 MAX_EXTENSION_BLOCK: Final = 2**16 - 1
+EXTENSION_TYPE: Final = Code(ExtensionType, 2)
 EXTENSION_DATA: Final = Opaque(0, 2**16 - 1)
 
 
@@ -361,10 +362,9 @@ class Extensions(tuple[ExtensionBody, ...]):
 
     def get(self, body: type[E]) -> E | None:
         """The extension whose body is a `body`, if the block has one."""
-        for extension in self:
-            if type(extension) is body:
-                return extension
-        return None
+        bodies = list(map(type, self))
+        found = self[bodies.index(body)] if body in bodies else None
+        return found if isinstance(found, body) else None
 
     @property
     def types(self) -> frozenset[ExtensionType]:
@@ -398,15 +398,15 @@ class ExtensionBlock(Bounded[Extensions]):
 
     def read(self, reader: Reader) -> Extensions:
         # req: 4.3-8 4.3-10
-        inner = reader.inner(self.read_length(reader))
+        inner = Reader(self.read_octets(reader))
         raw: dict[ExtensionType, bytes] = {}
         while inner.remaining:
-            kind = ExtensionType(inner.uint(2))
+            kind = EXTENSION_TYPE.read(inner)
             if kind in raw:
                 raise PeerViolation(Violation.DUPLICATE_EXTENSION, str(kind))
             if len(raw) == MAX_EXTENSIONS:
                 raise PeerViolation(Violation.TOO_MANY_EXTENSIONS, f"over {MAX_EXTENSIONS}")
-            raw[kind] = inner.take(inner.uint(2))
+            raw[kind] = EXTENSION_DATA.read(inner)
         return self.interpret(raw)
 
     def interpret(self, raw: dict[ExtensionType, bytes]) -> Extensions:
@@ -425,13 +425,11 @@ class ExtensionBlock(Bounded[Extensions]):
 
     def write(self, value: Extensions, out: bytearray) -> None:
         # req: 4.3-1
-        start = len(out)
-        out += bytes(2)
+        block = bytearray()
         for body in value:
-            out += body.extension_type.to_bytes(2, "big")
-            EXTENSION_DATA.write(body.encode(), out)
-        self.write_length(len(out) - start - 2, prefix := bytearray())
-        out[start : start + 2] = prefix
+            EXTENSION_TYPE.write(body.extension_type, block)
+            EXTENSION_DATA.write(body.encode(), block)
+        self.write_octets(block, out)
 
 
 class HelloExtensionBlock(ExtensionBlock):
