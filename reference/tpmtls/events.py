@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
 from tpmtls.codepoints import CipherSuite, NamedGroup, ProtocolVersion
+from tpmtls.frozen import dataclass
 
 if TYPE_CHECKING:
     from tpmtls.tickets import SessionTicket

@@ -8,7 +8,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tpmtls.codepoints import CipherSuite
+from tpmtls.frozen import dataclass
 from tpmtls.violations import ConfigurationError, PeerViolation
 from tpmtls.wire.codec import Code, Fixed, Opaque, Opaque8, Struct, Uint, Uint32, Vector
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
+
+from tpmtls.frozen import dataclass
 
 Boundary = Literal["protocol", "tpm"]
 Direction = Literal["in", "out"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from cryptography import x509
@@ -13,6 +13,7 @@ from tpmtls.codepoints import (
     NamedGroup,
 )
 from tpmtls.config import ClientConfig
+from tpmtls.frozen import dataclass
 from tpmtls.handshake.client_hello import Offer, Psk
 from tpmtls.handshake.machine import (
     Context,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from tpmtls.algorithms import SuiteParameters
@@ -17,6 +17,7 @@ from tpmtls.backends.base import Aead, Backend, KeyShare, Secret
 from tpmtls.codepoints import HandshakeType
 from tpmtls.config import Config
 from tpmtls.events import Event
+from tpmtls.frozen import dataclass
 from tpmtls.key_schedule import Derivation, KeySchedule, SecretObserver, traffic_aead
 from tpmtls.record import Epoch, Protection
 from tpmtls.transcript import Transcript

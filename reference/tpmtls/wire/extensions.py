@@ -6,7 +6,6 @@ is a tuple of bodies. Unknown extensions keep their octets (RFC 9846 §4.3).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, ClassVar, Final, TypeVar
 
@@ -18,6 +17,7 @@ from tpmtls.codepoints import (
     PskKeyExchangeMode,
     SignatureScheme,
 )
+from tpmtls.frozen import dataclass
 from tpmtls.violations import PeerViolation, Violation
 from tpmtls.wire.codec import (
     Bounded,
