@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from tpmtls.algorithms import HashAlgorithm, SuiteParameters
@@ -233,5 +234,10 @@ class Backend(ABC):
 
 def hkdf_label(length: int, label: bytes, context: bytes) -> bytes:
     """The HkdfLabel structure of RFC 9846 §7.1; `length` in octets."""
+    return _labelled(length, label) + bytes((len(context),)) + context
+
+
+@lru_cache(maxsize=64)  # the protocol has a dozen labels; exporters bring more
+def _labelled(length: int, label: bytes) -> bytes:
     full = b"tls13 " + label
-    return b"%b%c%b%c%b" % (length.to_bytes(2, "big"), len(full), full, len(context), context)
+    return b"%b%c%b" % (length.to_bytes(2, "big"), len(full), full)

@@ -52,7 +52,9 @@ class SoftwareSecret(Secret):
     __slots__ = ("octets",)
 
     def __init__(self, name: str, octets: bytes, algorithm: HashAlgorithm | None) -> None:
-        super().__init__(name, len(octets), algorithm)
+        self.name = name
+        self.length = len(octets)
+        self.hash = algorithm
         self.octets = bytearray(octets)
 
     @property
@@ -261,18 +263,17 @@ class SoftwareBackend(Backend):
     def expand_label(
         self, secret: Secret, label: bytes, context: bytes, length: int, name: str
     ) -> Secret:
-        algorithm = _hash(secret)
-        key, info = _octets(secret), hkdf_label(length, label, context)
-        block = output = hmac.digest(key, info + b"\x01", algorithm.name)
+        info = hkdf_label(length, label, context)
+        block = output = _hmac(secret, info + b"\x01")
         counter = 1
         while len(output) < length:
             counter += 1
-            block = hmac.digest(key, block + info + bytes((counter,)), algorithm.name)
+            block = _hmac(secret, block + info + bytes((counter,)))
             output += block
-        return SoftwareSecret(name, output[:length], algorithm)
+        return SoftwareSecret(name, output[:length], secret.hash)
 
     def mac(self, key: Secret, data: bytes) -> bytes:
-        return hmac.digest(_octets(key), data, _hash(key).name)
+        return _hmac(key, data)
 
     def verify_mac(self, key: Secret, data: bytes, tag: bytes) -> bool:
         return hmac.compare_digest(self.mac(key, data), tag)
@@ -310,7 +311,7 @@ class SoftwareBackend(Backend):
     def destroy(self, *secrets: Secret | None) -> None:
         for secret in secrets:
             if isinstance(secret, SoftwareSecret):
-                secret.octets[:] = bytes(len(secret.octets))
+                secret.octets[:] = bytes(secret.length)
                 secret.octets.clear()
 
     def _record(self, secret: str, direction: Direction, via: str) -> None:
@@ -325,7 +326,9 @@ def _octets(secret: Secret) -> bytearray:
     return secret.octets
 
 
-def _hash(secret: Secret) -> HashAlgorithm:
-    if secret.hash is None:
-        raise BackendError(f"{secret!r} is not tied to a hash")
-    return secret.hash
+def _hmac(key: Secret, data: bytes) -> bytes:
+    """HMAC with the hash that `key` is tied to."""
+    octets = _octets(key)
+    if key.hash is None:
+        raise BackendError(f"{key!r} is not tied to a hash")
+    return hmac.digest(octets, data, key.hash.name)
