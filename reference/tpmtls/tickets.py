@@ -7,10 +7,10 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, field, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import Field, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,6 +19,9 @@ from tpmtls.codepoints import CipherSuite
 from tpmtls.frozen import dataclass
 from tpmtls.violations import ConfigurationError, PeerViolation
 from tpmtls.wire.codec import Code, Fixed, Opaque, Opaque8, Struct, Uint, Uint32, Vector
+
+if TYPE_CHECKING:
+    from tpmtls.certificates import Acceptance
 
 MAX_LIFETIME: Final = 604_800
 """Seconds: a week, the most that RFC 9846 §4.7.1 allows."""
@@ -52,6 +55,8 @@ class SessionTicket:
     peer_chain: tuple[bytes, ...] = ()
     verified: bool = False
     """Whether the server's certificate was verified when the session was made."""
+    acceptance: Acceptance | None = field(default=None, repr=False, compare=False)
+    """What says so in this process; it is not stored."""
 
     def is_usable(self, now: float) -> bool:
         """Whether the ticket is neither expired nor from the future."""
@@ -65,7 +70,8 @@ class SessionTicket:
 
     def to_json(self) -> dict[str, Any]:
         """A form for `json`; octets become base64."""
-        values = asdict(self) | {"suite": self.suite.name}
+        values = {f.name: getattr(self, f.name) for f in _stored_fields()}
+        values["suite"] = self.suite.name
         values["ticket"] = _to_text(self.ticket)
         values["psk"] = _to_text(self.psk)
         values["peer_chain"] = [_to_text(entry) for entry in self.peer_chain]
@@ -75,7 +81,7 @@ class SessionTicket:
     def from_json(cls, values: Any) -> SessionTicket:
         """The inverse of `to_json`; raises ConfigurationError on anything else."""
         try:
-            known = {f.name: values[f.name] for f in fields(cls)}
+            known = {f.name: values[f.name] for f in _stored_fields()}
             known["ticket"] = base64.b64decode(known["ticket"], validate=True)
             known["psk"] = base64.b64decode(known["psk"], validate=True)
             known["peer_chain"] = tuple(
@@ -90,6 +96,10 @@ class SessionTicket:
             return cls(**known)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise ConfigurationError("not a stored session of this version") from None
+
+
+def _stored_fields() -> Iterator[Field[Any]]:
+    return (f for f in fields(SessionTicket) if f.name != "acceptance")
 
 
 def _is_sound(values: dict[str, Any]) -> bool:

@@ -13,7 +13,9 @@ from tests.pki import BAD, KINDS, Pki
 from tests.unit.certificate_builder import (
     ALL_SCHEMES,
     CLIENT,
+    DAY,
     MD5_RSA,
+    NOW,
     SHA1_RSA,
     Holder,
     authority,
@@ -26,6 +28,7 @@ from tests.unit.certificate_builder import (
     verify_client,
 )
 from tpmtls.certificates import (
+    Acceptance,
     TrustStore,
     load_chain,
     parse_chain,
@@ -33,6 +36,7 @@ from tpmtls.certificates import (
     verify_server_chain,
 )
 from tpmtls.codepoints import AlertDescription as Alert
+from tpmtls.handshake.authentication import to_der
 from tpmtls.violations import CertificateError
 
 OUTSIDE_THE_LIBRARY = ("ed25519", "ed448", "rsa-pss")
@@ -174,6 +178,66 @@ def test_the_pki_of_the_other_tests(tmp_path: Any) -> None:
     for what in BAD:
         with pytest.raises(CertificateError):
             verify_server_chain([pki.bad(what).certificate], store, "localhost", now, ALL_SCHEMES)
+
+
+# -- what an acceptance covers ---------------------------------------------------------------------
+
+SECOND = datetime.timedelta(seconds=1)
+
+
+def accepted(**changes: Any) -> tuple[Acceptance, dict[str, Any]]:
+    """The acceptance of a chain of three, and what it was accepted with; `changes` of the leaf."""
+    root = authority()
+    middle = authority("middle", issuer=root, starts=NOW - 2 * SECOND, ends=NOW + DAY)
+    asked: dict[str, Any] = {
+        "chain": certificates([leaf(middle, **changes), middle]),
+        "store": root.store,
+        "server_name": "host.example",
+        "now": NOW,
+        "schemes": ALL_SCHEMES,
+    }
+    return verify_server_chain(**asked), asked
+
+
+def test_an_acceptance_covers_the_same_again() -> None:
+    acceptance, asked = accepted()
+    assert acceptance.covers(**asked)
+    assert acceptance.covers(**asked | {"chain": list(parse_chain(to_der(asked["chain"])))})
+
+
+def test_an_acceptance_covers_nothing_else() -> None:
+    acceptance, asked = accepted()
+    other, _ = accepted()
+    for change in (
+        {"chain": other.chain},
+        {"chain": asked["chain"][:1]},
+        {"chain": ()},
+        {"store": TrustStore(asked["store"].certificates)},
+        {"server_name": "other.example"},
+        {"server_name": "HOST.example"},
+        {"schemes": ALL_SCHEMES[:-1]},
+        {"schemes": ()},
+    ):
+        assert not acceptance.covers(**asked | change), change
+
+
+def test_an_acceptance_lasts_while_every_certificate_of_the_path_is_valid() -> None:
+    acceptance, asked = accepted(ends=NOW + 3 * SECOND)
+    assert (acceptance.since, acceptance.until) == (NOW - 2 * SECOND, NOW + 3 * SECOND)
+    for now in (acceptance.since, acceptance.until):
+        assert acceptance.covers(**asked | {"now": now})
+        verify_server_chain(**asked | {"now": now})
+    for now in (acceptance.since - SECOND, acceptance.until + SECOND):
+        assert not acceptance.covers(**asked | {"now": now})
+        with pytest.raises(CertificateError, match=r"not valid before|expired"):
+            verify_server_chain(**asked | {"now": now})
+
+
+def test_the_anchor_ends_an_acceptance_too() -> None:
+    root = authority(starts=NOW - SECOND, ends=NOW + SECOND)
+    chain = certificates([leaf(root)])
+    acceptance = verify_server_chain(chain, root.store, "host.example", NOW, ALL_SCHEMES)
+    assert (acceptance.since, acceptance.until) == (NOW - SECOND, NOW + SECOND)
 
 
 # -- bounds ----------------------------------------------------------------------------------------

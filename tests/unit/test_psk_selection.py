@@ -24,13 +24,15 @@ from tests.unit.support import (
 from tpmtls.algorithms import SHA384
 from tpmtls.backends.base import Secret
 from tpmtls.backends.software import SoftwareBackend
+from tpmtls.certificates import Acceptance, TrustStore, verify_server_chain
 from tpmtls.codepoints import CipherSuite, ExtensionType, NamedGroup, NameType
 from tpmtls.codepoints import PskKeyExchangeMode as Mode
 from tpmtls.config import DEFAULT_SUITES, ExternalPsk
 from tpmtls.connection import ClientConnection, ServerConnection
 from tpmtls.events import TicketReceived
+from tpmtls.handshake import client_hello
 from tpmtls.tickets import MAX_LIFETIME, SessionCache, TicketKeys
-from tpmtls.violations import StoredSecretError
+from tpmtls.violations import CertificateError, StoredSecretError
 from tpmtls.violations import Violation as V
 from tpmtls.wire.extensions import OfferedPsks, SelectedPsk, ServerName, ServerNameList
 from tpmtls.wire.messages import ClientHello, EncryptedExtensions, ServerHello, decode_message
@@ -278,6 +280,71 @@ def test_a_session_that_was_not_verified_is_not_resumed_by_a_client_that_verifie
     assert Pair(client.replace(verify=True), server).complete().info.psk is None
     client, server = _with_tickets(client={"verify": False})
     assert Pair(client, server).complete().info.psk == "resumption"
+
+
+def _verifications(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Filled with the stores that chains brought back by tickets are verified against."""
+    seen: list[object] = []
+
+    def verify(chain: Any, store: Any, *others: Any) -> Acceptance:
+        seen.append(store)
+        return verify_server_chain(chain, store, *others)
+
+    monkeypatch.setattr(client_hello, "verify_server_chain", verify)
+    return seen
+
+
+@pytest.mark.req("4.7.1-6")
+def test_what_was_accepted_in_this_process_is_not_verified_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, server = _with_tickets()
+    seen = _verifications(monkeypatch)
+    for _ in range(3):
+        assert Pair(client, server).complete().info.psk == "resumption"
+    assert seen == []
+
+
+@pytest.mark.req("4.7.1-6")
+def test_a_ticket_from_elsewhere_is_verified(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    client, server = _with_tickets()
+    client.session_cache.save(tmp_path / "sessions")
+    cache = SessionCache.load(tmp_path / "sessions")
+    seen = _verifications(monkeypatch)
+    pair = Pair(client.replace(session_cache=cache), server).complete()
+    assert pair.info.psk == "resumption"
+    assert len(seen) == 1
+
+
+@pytest.mark.req("4.7.1-6")
+def test_other_anchors_verify_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, server = _with_tickets()
+    seen = _verifications(monkeypatch)
+    same = client.replace(trust=TrustStore(client.trust_store.certificates))
+    assert Pair(same, server).complete().info.psk == "resumption"
+    assert len(seen) == 1
+    assert seen.pop() is same.trust_store
+    strange = client.replace(trust=TrustStore(client_credential().certificates))
+    with pytest.raises(CertificateError, match="neither trusted"):
+        Pair(strange, server).complete()
+    assert seen
+    assert all(store is strange.trust_store for store in seen)
+
+
+@pytest.mark.req("4.7.1-6")
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_ticket_does_not_outlive_the_certificates(side: str) -> None:
+    clock = Clock()
+    client, server = _with_tickets(client={"clock": clock})
+    (ticket, *_) = client.session_cache._tickets["localhost"]
+    assert ticket.acceptance is not None
+    moment = ticket.acceptance.since if side == "before" else ticket.acceptance.until
+    clock.now = moment.timestamp() + (-1 if side == "before" else 1)
+    client.session_cache.put(replace(ticket, received_at=clock.now))
+    with pytest.raises(CertificateError, match=r"not valid before|expired"):
+        Pair(client, server).complete()
 
 
 @pytest.mark.req("4.7.1-10")

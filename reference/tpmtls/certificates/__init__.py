@@ -20,9 +20,14 @@ from tpmtls.certificates.selection import (
     satisfies_oid_filters,
 )
 from tpmtls.certificates.trust import TrustStore, load_chain, parse_chain
-from tpmtls.certificates.verification import verify_client_chain, verify_server_chain
+from tpmtls.certificates.verification import (
+    Acceptance,
+    verify_client_chain,
+    verify_server_chain,
+)
 
 __all__ = [
+    "Acceptance",
     "TrustStore",
     "chain_schemes",
     "deprecated_hash",

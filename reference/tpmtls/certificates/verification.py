@@ -31,20 +31,60 @@ from tpmtls.violations import CertificateError
 _BUILDER: Final = PolicyBuilder().max_chain_depth(policy.MAX_DEPTH)
 
 
+@dataclass(frozen=True)
+class Acceptance:
+    """That `verify_server_chain` accepted a chain; it follows from what is here, and from the time.
+
+    The time matters only in that each certificate of the path must be valid: from the last of their
+    notBefore, `since`, to the first of their notAfter, `until`.
+    """
+
+    chain: tuple[x509.Certificate, ...]
+    store: TrustStore
+    server_name: str
+    schemes: tuple[SignatureScheme, ...]
+    since: datetime
+    until: datetime
+
+    def covers(
+        self,
+        chain: Sequence[x509.Certificate],
+        store: TrustStore,
+        server_name: str,
+        now: datetime,
+        schemes: Sequence[SignatureScheme],
+    ) -> bool:
+        """Whether `verify_server_chain` would accept the same again; False says nothing.
+
+        The trust store has to be the very same object, which cannot have changed.
+        """
+        return (
+            self.since <= now <= self.until
+            and self.store is store
+            and self.server_name == server_name
+            and self.schemes == tuple(schemes)
+            and self.chain == tuple(chain)
+        )
+
+
 def verify_server_chain(
     chain: Sequence[x509.Certificate],
     store: TrustStore,
     server_name: str,
     now: datetime,
     schemes: Sequence[SignatureScheme],
-) -> None:
+) -> Acceptance:
     """Accept a server's chain (leaf first) for a host name or IP address, or raise.
 
     `now` is aware. `schemes` are those we offered for certificates' signatures; neither anchors nor
     self-signed certificates need one. Raises CertificateError, whose `check` and `alert` name the
     first check that fails; ConfigurationError where the name is none.
     """
-    _Verification(policy.SERVER, store, parse_server_name(server_name), now, schemes).run(chain)
+    subject = parse_server_name(server_name)
+    path = _Verification(policy.SERVER, store, subject, now, schemes).run(chain)
+    since = max(certificate.not_valid_before_utc for certificate in path)
+    until = min(certificate.not_valid_after_utc for certificate in path)
+    return Acceptance(tuple(chain), store, server_name, tuple(schemes), since, until)
 
 
 def verify_client_chain(
@@ -65,17 +105,19 @@ class _Verification:
     now: datetime
     schemes: Sequence[SignatureScheme]
 
-    def run(self, chain: Sequence[x509.Certificate]) -> None:
+    def run(self, chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+        failure: CertificateError | None
         try:
             found = self._path(chain)
         except VerificationError as error:
-            failure: CertificateError | None = diagnosis.explain(
+            failure = diagnosis.explain(
                 chain, self.store, self.purpose, self.subject, self.now, self.schemes, str(error)
             )
         else:
             failure = diagnosis.algorithms(found, self.schemes)
-        if failure is not None:
-            raise failure
+            if failure is None:
+                return found
+        raise failure
 
     def _path(self, chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
         """The path to an anchor, leaf first, from the library where it can."""

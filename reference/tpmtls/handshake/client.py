@@ -84,7 +84,8 @@ def on_encrypted_extensions(
     limit = read_record_size_limit(message.extensions)
     if limit is not None and context.config.record_size_limit is not None:
         flight.add(LimitRecords(write=limit, read=context.config.record_size_limit))
-    negotiated = replace(old, alpn=_selected_alpn(context.config, message))
+    alpn = _selected_alpn(context.config, message)
+    negotiated = old if alpn is None else replace(old, alpn=alpn)
     if old.offered_early_data:
         accepted = message.extensions.get(EarlyDataIndication) is not None
         negotiated = replace(negotiated, accepted_early_data=accepted)
@@ -144,16 +145,17 @@ def on_certificate(
     chain = read_chain(message, b"", frozenset())
     if not chain:
         raise PeerViolation(Violation.EMPTY_SERVER_CERTIFICATE)
+    acceptance = None
     if config.verify:
         name = config.server_name
         if not name:
             reason = "no server_name is configured to check it against"
             raise CertificateError("name", reason, AlertDescription.certificate_unknown)
-        verify_server_chain(
+        acceptance = verify_server_chain(
             chain, config.trust_store, name, config.now(), config.certificate_schemes
         )
     negotiated.transcript.add(octets)
-    return Step(WaitCertificateVerify(replace(negotiated, chain=chain)))
+    return Step(WaitCertificateVerify(negotiated, chain, acceptance))
 
 
 def on_certificate_verify(
@@ -162,9 +164,9 @@ def on_certificate_verify(
     """The server proves that it holds the key."""
     negotiated = state.negotiated
     schemes = negotiated.context.config.signature_schemes
-    check_certificate_verify(message, negotiated.chain[0], schemes, "server", negotiated.transcript)
+    check_certificate_verify(message, state.chain[0], schemes, "server", negotiated.transcript)
     negotiated.transcript.add(octets)
-    return Step(WaitFinished(negotiated))
+    return Step(WaitFinished(negotiated, state.chain, state.acceptance))
 
 
 # -- Finished (RFC 9846 §4.5.3) --------------------------------------------------------------------
@@ -177,10 +179,11 @@ def on_finished(state: WaitFinished, message: Finished, octets: bytes) -> Step:
     check_finished(n.context.backend, message, n.server_secret, n.transcript)
     flight = Flight(n.context, n.transcript)
     with flight.whole():
-        return _finish(flight, n, octets)
+        return _finish(flight, state, octets)
 
 
-def _finish(flight: Flight, n: Negotiated, octets: bytes) -> Step:
+def _finish(flight: Flight, state: WaitFinished, octets: bytes) -> Step:
+    n = state.negotiated
     context, transcript, schedule, backend = n.context, n.transcript, n.schedule, n.context.backend
     answer = None if n.request is None else answer_certificate_request(context.config, n.request)
     transcript.add(octets)
@@ -201,7 +204,8 @@ def _finish(flight: Flight, n: Negotiated, octets: bytes) -> Step:
     resumption = flight.own(schedule.derive(RESUMPTION_SECRET, transcript.digest()))
     schedule.close()
     backend.destroy(n.client_secret, n.server_secret)
-    completed = _summary(n, None if n.request is None else answer is not None)
+    completed = _summary(state, None if n.request is None else answer is not None)
+    resumed = None if n.psk is None else n.psk.ticket
     flight.add(Emit(completed))
     return flight.step(
         ClientConnected(
@@ -214,11 +218,13 @@ def _finish(flight: Flight, n: Negotiated, octets: bytes) -> Step:
             n.alpn,
             completed.peer_chain,
             completed.psk == "external",
+            state.acceptance if resumed is None else resumed.acceptance,
         )
     )
 
 
-def _summary(negotiated: Negotiated, authenticated: bool | None) -> HandshakeCompleted:
+def _summary(state: WaitFinished, authenticated: bool | None) -> HandshakeCompleted:
+    negotiated = state.negotiated
     psk = negotiated.psk
     resumed = psk.ticket if psk is not None else None
     return HandshakeCompleted(
@@ -227,7 +233,7 @@ def _summary(negotiated: Negotiated, authenticated: bool | None) -> HandshakeCom
         psk=None if psk is None else psk.kind,
         server_name=negotiated.context.config.sni,
         alpn=negotiated.alpn,
-        peer_chain=to_der(negotiated.chain) if resumed is None else resumed.peer_chain,
+        peer_chain=to_der(state.chain) if resumed is None else resumed.peer_chain,
         early_data_accepted=negotiated.accepted_early_data,
         authenticated=authenticated,
     )

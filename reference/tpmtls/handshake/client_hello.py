@@ -203,18 +203,19 @@ def _take_ticket(context: Context[ClientConfig], *, early_data: bool) -> Session
 def _is_trusted(config: ClientConfig, ticket: SessionTicket) -> bool:
     """Whether the server's chain would be accepted now, for this name and by these anchors.
 
-    A session without certificates rests on a PSK, and is good only for who has one.
+    A session without certificates rests on a PSK, and is good only for who has one. What was
+    accepted in this process, and cannot have changed, is not verified a second time.
     """
     if not ticket.peer_chain:
         return bool(config.psks)
+    name, now = config.server_name or "", config.now()
     try:
-        verify_server_chain(
-            parse_chain(ticket.peer_chain),
-            config.trust_store,
-            config.server_name or "",
-            config.now(),
-            config.certificate_schemes,
-        )
+        chain, store = parse_chain(ticket.peer_chain), config.trust_store
+        accepted = ticket.acceptance
+        if accepted is None or not accepted.covers(
+            chain, store, name, now, config.certificate_schemes
+        ):
+            verify_server_chain(chain, store, name, now, config.certificate_schemes)
     except (CertificateError, ConfigurationError):
         return False
     return True

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import ClassVar
 
 from cryptography import x509
 
 from tpmtls.algorithms import SuiteParameters
 from tpmtls.backends.base import Secret
+from tpmtls.certificates import Acceptance
 from tpmtls.codepoints import (
     NamedGroup,
 )
@@ -58,7 +58,6 @@ class Negotiated:
     accepted_early_data: bool | None = None
     alpn: str | None = None
     request: CertificateRequest | None = None
-    chain: tuple[x509.Certificate, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +93,14 @@ class WaitCertificateVerify(AfterServerHello):
     """WAIT_CV."""
 
     name: ClassVar[str] = "WAIT_CV"
+    chain: tuple[x509.Certificate, ...]
+    acceptance: Acceptance | None
 
 
 @dataclass(frozen=True, slots=True)
 class WaitFinished(AfterServerHello):
-    """WAIT_FINISHED."""
+    """WAIT_FINISHED; after the server's Certificate, or with none where a PSK stands for it."""
 
     name: ClassVar[str] = "WAIT_FINISHED"
+    chain: tuple[x509.Certificate, ...] = ()
+    acceptance: Acceptance | None = None

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from tpmtls.algorithms import SuiteParameters
 from tpmtls.backends.base import Aead, Backend, KeyShare, Secret
+from tpmtls.certificates import Acceptance
 from tpmtls.codepoints import HandshakeType
 from tpmtls.config import Config
 from tpmtls.events import Event
@@ -253,7 +254,7 @@ def destroy_in(backend: Backend, value: Any) -> None:
             destroy_in(backend, item)
     elif isinstance(value, dict):
         destroy_in(backend, tuple(value.values()))
-    elif is_dataclass(value) and not isinstance(value, type | Config | Context):
+    elif is_dataclass(value) and not isinstance(value, type | Config | Context | Acceptance):
         for entry in fields(value):
             destroy_in(backend, getattr(value, entry.name))
 

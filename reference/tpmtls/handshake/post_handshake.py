@@ -9,7 +9,12 @@ from cryptography import x509
 
 from tpmtls.algorithms import SuiteParameters
 from tpmtls.backends.base import Secret
-from tpmtls.certificates import issued_by, satisfies_oid_filters, verify_client_chain
+from tpmtls.certificates import (
+    Acceptance,
+    issued_by,
+    satisfies_oid_filters,
+    verify_client_chain,
+)
 from tpmtls.codepoints import (
     KeyUpdateRequest,
     PskKeyExchangeMode,
@@ -102,6 +107,7 @@ class ClientConnected(Connected):
     alpn: str | None
     peer_chain: tuple[bytes, ...]
     under_external_psk: bool
+    acceptance: Acceptance | None
     request_contexts: frozenset[bytes] = frozenset()
 
 
@@ -197,6 +203,7 @@ def on_new_session_ticket(
         alpn=state.alpn,
         peer_chain=state.peer_chain,
         verified=config.verify,
+        acceptance=state.acceptance,
     )
     backend.destroy(psk)
     config.session_cache.put(ticket)
