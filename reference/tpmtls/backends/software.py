@@ -264,10 +264,9 @@ class SoftwareBackend(Backend):
         self, secret: Secret, label: bytes, context: bytes, length: int, name: str
     ) -> Secret:
         info = hkdf_label(length, label, context)
-        block = output = _hmac(secret, info + b"\x01")
-        counter = 1
+        output = block = _hmac(secret, info + b"\x01")
         while len(output) < length:
-            counter += 1
+            counter = len(output) // len(block) + 1
             block = _hmac(secret, block + info + bytes((counter,)))
             output += block
         return SoftwareSecret(name, output[:length], secret.hash)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Final
 
 from cryptography import x509
@@ -35,16 +36,24 @@ _BUILDER: Final = PolicyBuilder().max_chain_depth(policy.MAX_DEPTH)
 class Acceptance:
     """That `verify_server_chain` accepted a chain; it follows from what is here, and from the time.
 
-    The time matters only in that each certificate of the path must be valid: from the last of their
-    notBefore, `since`, to the first of their notAfter, `until`.
+    Of the time it matters only that each certificate of the path to the anchor is valid.
     """
 
     chain: tuple[x509.Certificate, ...]
     store: TrustStore
     server_name: str
     schemes: tuple[SignatureScheme, ...]
-    since: datetime
-    until: datetime
+    path: tuple[x509.Certificate, ...]
+
+    @cached_property
+    def since(self) -> datetime:
+        """The last notBefore of the path."""
+        return max(certificate.not_valid_before_utc for certificate in self.path)
+
+    @cached_property
+    def until(self) -> datetime:
+        """The first notAfter of the path."""
+        return min(certificate.not_valid_after_utc for certificate in self.path)
 
     def covers(
         self,
@@ -81,10 +90,8 @@ def verify_server_chain(
     first check that fails; ConfigurationError where the name is none.
     """
     subject = parse_server_name(server_name)
-    path = _Verification(policy.SERVER, store, subject, now, schemes).run(chain)
-    since = max(certificate.not_valid_before_utc for certificate in path)
-    until = min(certificate.not_valid_after_utc for certificate in path)
-    return Acceptance(tuple(chain), store, server_name, tuple(schemes), since, until)
+    found = _Verification(policy.SERVER, store, subject, now, schemes).run(chain)
+    return Acceptance(tuple(chain), store, server_name, tuple(schemes), tuple(found))
 
 
 def verify_client_chain(

@@ -6,8 +6,10 @@ is a tuple of bodies. Unknown extensions keep their octets (RFC 9846 §4.3).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
-from typing import Annotated, ClassVar, Final, TypeVar
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from tpmtls.codepoints import (
     ExtensionType,
@@ -35,6 +37,9 @@ from tpmtls.wire.codec import (
 
 MAX_EXTENSIONS: Final = 512
 """Extensions that one block may hold; no sane peer comes near, and lookups stay cheap."""
+
+MAX_REMEMBERED: Final = 256
+"""Octets of an extension whose parsed form is remembered, for the next time that it comes."""
 
 MAX_EXTENSION_BLOCK: Final = 2**16 - 1
 EXTENSION_TYPE: Final = Code(ExtensionType, 2)
@@ -352,6 +357,11 @@ PLACEMENT: Final[dict[ExtensionType, dict[Place, type[ExtensionBody]]]] = {
 # fmt: on
 """Table 1 of RFC 9846 §4.3 for what we implement: where an extension may stand, and as what."""
 
+EPHEMERAL: Final = frozenset(
+    (ExtensionType.key_share, ExtensionType.pre_shared_key, ExtensionType.cookie)
+)
+"""What is not the same in two handshakes."""
+
 E = TypeVar("E", bound=ExtensionBody)
 
 
@@ -421,7 +431,9 @@ class ExtensionBlock(Bounded[Extensions]):
         body = places.get(self.place)
         if body is None:
             raise PeerViolation(Violation.EXTENSION_NOT_ALLOWED, f"{kind} in {self.place.value}")
-        return body.decode(data, trailing=Violation.EXTENSION_TRAILING_DATA)
+        if kind in EPHEMERAL or len(data) > MAX_REMEMBERED:
+            return _parse(body, data)
+        return _remembered(body, data)
 
     def write(self, value: Extensions, out: bytearray) -> None:
         # req: 4.3-1
@@ -430,6 +442,14 @@ class ExtensionBlock(Bounded[Extensions]):
             EXTENSION_TYPE.write(body.extension_type, block)
             EXTENSION_DATA.write(body.encode(), block)
         self.write_octets(block, out)
+
+
+def _parse(body: type[ExtensionBody], data: bytes) -> ExtensionBody:
+    return body.decode(data, trailing=Violation.EXTENSION_TRAILING_DATA)
+
+
+_remembered: Final[Callable[[Any, bytes], ExtensionBody]] = lru_cache(maxsize=256)(_parse)
+"""Peers send the same lists each time, and what they parse to is immutable."""
 
 
 class HelloExtensionBlock(ExtensionBlock):

@@ -31,6 +31,7 @@ from tpmtls.wire.codec import (
 )
 from tpmtls.wire.extensions import ExtensionBlock, Extensions, HelloExtensionBlock, Place
 
+MSG_TYPE: Final = Code(HandshakeType, 1)
 HEADER_SIZE: Final = 4
 """Octets of msg_type and length."""
 
@@ -216,7 +217,7 @@ def decode_message(octets: bytes) -> HandshakeMessage:
     """Parse one whole message, header included; raises PeerViolation."""
     # req: 4.2.3-12
     reader = Reader(octets)
-    msg_type = HandshakeType(reader.uint(1))
+    msg_type = MSG_TYPE.read(reader)
     body = reader.take(reader.uint(3))
     reader.finish()
     structure = MESSAGES.get(msg_type)
