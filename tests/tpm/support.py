@@ -50,7 +50,11 @@ def at_rest(backend: TpmBackend) -> int:
     for algorithm in SHA256, SHA384:
         secret = backend.import_psk(bytes(32), algorithm)
         stored = backend.unwrap(backend.wrap(secret), "PSK", algorithm)
-        backend.destroy(secret, stored)
+        size, empty = algorithm.digest_size, algorithm.empty_digest
+        constant = backend.extract(algorithm, None, None, "early_secret")
+        derived = backend.expand_label(constant, b"derived", empty, size, "derived")
+        handshake = backend.extract(algorithm, derived, None, "handshake_secret")
+        backend.destroy(secret, stored, constant, derived, handshake)
     return backend.tpm.live
 
 

@@ -59,6 +59,12 @@ def backend(tpm: Tpm, levels: frozenset[str]) -> Iterator[TpmBackend]:
 # -- HKDF ------------------------------------------------------------------------------------------
 
 
+def early_secret(backend: Backend, algorithm: HashAlgorithm) -> Secret:
+    """That of a PSK: without one it is no secret, and in no TPM."""
+    psk = backend.import_psk(b"a pre-shared key", algorithm)
+    return backend.extract(algorithm, None, psk, "early_secret")
+
+
 def chain(backend: Backend, algorithm: HashAlgorithm) -> list[bytes]:
     """What can be seen of secrets: their MACs of known data."""
     psk = backend.import_psk(b"a pre-shared key, such as it is", algorithm)
@@ -66,7 +72,8 @@ def chain(backend: Backend, algorithm: HashAlgorithm) -> list[bytes]:
     seen = []
     for ikm in psk, None:
         early = backend.extract(algorithm, None, ikm, "early_secret")
-        derived = backend.expand_label(early, b"derived", b"", size, "derived")
+        empty = algorithm.empty_digest
+        derived = backend.expand_label(early, b"derived", empty, size, "derived")
         shared = backend.import_psk(b"as if it had been agreed", algorithm)
         handshake = backend.extract(algorithm, derived, shared, "handshake_secret")
         salt = backend.expand_label(handshake, b"derived", b"context", size, "derived")
@@ -92,7 +99,7 @@ def test_expansions_of_any_length(
     backend: TpmBackend, algorithm: HashAlgorithm, length: int
 ) -> None:
     def expand(by: Backend) -> bytes:
-        prk = by.extract(algorithm, None, None, "early_secret")
+        prk = early_secret(by, algorithm)
         value = by.expand_label(prk, b"exporter", b"context", length, "exporter_value")
         assert value.length == length
         octets = by.reveal(value, "exporter")
@@ -105,7 +112,7 @@ def test_expansions_of_any_length(
 @each_level
 @HASHES
 def test_macs_are_verified(backend: TpmBackend, algorithm: HashAlgorithm) -> None:
-    key = backend.extract(algorithm, None, None, "finished_key")
+    key = early_secret(backend, algorithm)
     tag = backend.mac(key, b"data")
     assert backend.verify_mac(key, b"data", tag)
     for wrong in (bytes((tag[0] ^ 1,)) + tag[1:], tag[:-1], b""):
@@ -205,7 +212,7 @@ def test_damaged_blobs_are_errors(backend: TpmBackend) -> None:
 
 def test_secrets_in_the_tpm_are_not_revealed(libtpms: Tpm) -> None:
     backend = TpmBackend(libtpms, {"hkdf"})
-    secret = backend.extract(SHA256, None, None, "early_secret")
+    secret = early_secret(backend, SHA256)
     stored = backend.unwrap(backend.wrap(backend.import_psk(bytes(32), SHA256)), "PSK", SHA256)
     for each in secret, stored:
         with pytest.raises(BackendError, match=r"in the TPM, and cannot be had for: key log"):
@@ -214,11 +221,12 @@ def test_secrets_in_the_tpm_are_not_revealed(libtpms: Tpm) -> None:
 
 @each_level
 def test_a_destroyed_secret_is_good_for_nothing(backend: TpmBackend) -> None:
-    secret = backend.extract(SHA256, None, None, "early_secret")
-    backend.destroy(secret)
-    backend.destroy(secret)
-    with pytest.raises(BackendError):
-        backend.mac(secret, b"data")
+    constant = backend.extract(SHA256, None, None, "early_secret")
+    for secret in constant, early_secret(backend, SHA256):
+        backend.destroy(secret)
+        backend.destroy(secret)
+        with pytest.raises(BackendError):
+            backend.mac(secret, b"data")
 
 
 def test_destroy_flushes(libtpms: Tpm) -> None:
@@ -226,7 +234,7 @@ def test_destroy_flushes(libtpms: Tpm) -> None:
         backend = TpmBackend(libtpms, {"ecdhe", "hkdf"})
         at_rest(backend)
         before = backend.tpm.live, transient(beside)
-        secret = backend.extract(SHA256, None, None, "early_secret")
+        secret = early_secret(backend, SHA256)
         share = backend.key_share(P256)
         assert backend.tpm.live == before[0] + 2
         backend.destroy(secret)
@@ -239,8 +247,7 @@ def test_destroy_flushes(libtpms: Tpm) -> None:
 
 def test_secrets_of_another_backend_are_refused(libtpms: Tpm) -> None:
     backend, software = TpmBackend(libtpms, {"hkdf"}), SoftwareBackend()
-    early = backend.extract(SHA256, None, None, "early_secret")
-    theirs = software.extract(SHA256, None, None, "early_secret")
+    early, theirs = early_secret(backend, SHA256), early_secret(software, SHA256)
     shared = software.respond(P256, software.key_share(P256).public)[1]
     psk = backend.unwrap(backend.wrap(backend.import_psk(bytes(32), SHA256)), "PSK", SHA256)
     with pytest.raises(BackendError, match="not a key in the TPM"):

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Literal
-
-from tpmtls.frozen import dataclass
+from typing import Literal, NamedTuple
 
 Boundary = Literal["protocol", "tpm"]
 Direction = Literal["in", "out"]
 Visibility = Literal["clear", "encrypted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Crossing:
+class Crossing(NamedTuple):
     """One way in which one secret crossed.
 
     `secret` is the RFC's name of it, `via` the operation or TPM command that carried it, and

@@ -5,7 +5,7 @@ Levels, each usable alone and together (they name where a secret is *used*; `hkd
 
     sign    CertificateVerify: by the credential's signer, whichever backend is used
     ecdhe   the ephemeral key and ECDH
-    hkdf    every Extract, Expand and MAC
+    hkdf    every Extract, Expand and MAC with a secret
     aead    record protection
 """
 
@@ -24,7 +24,14 @@ from tpmtls.backends.tpm.agreement import TpmAgreement
 from tpmtls.backends.tpm.agreement import groups as tpm_groups
 from tpmtls.backends.tpm.capabilities import Capabilities
 from tpmtls.backends.tpm.constants import CommandCode
-from tpmtls.backends.tpm.hkdf import ALGORITHMS, TpmHkdf, TpmPsk, TpmSecret, host_octets
+from tpmtls.backends.tpm.hkdf import (
+    ALGORITHMS,
+    PublicConstant,
+    TpmHkdf,
+    TpmPsk,
+    TpmSecret,
+    host_octets,
+)
 from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.psk import (
     LentSecret,
@@ -110,6 +117,8 @@ class TpmBackend(Backend):
     ) -> Secret:
         if isinstance(ikm, ProvisionedSecret):
             return ikm.extract(salt, name)
+        if salt is None and ikm is None:
+            return PublicConstant.of(self._host.extract(algorithm, None, None, name))
         engine = self._hkdf if "hkdf" in self.protect else self._host
         return engine.extract(algorithm, salt, ikm, name)
 
@@ -118,6 +127,8 @@ class TpmBackend(Backend):
     ) -> Secret:
         if isinstance(secret, ProvisionedSecret | ProvisionedBinderKey):
             return secret.expand_label(label, context, length, name)
+        if isinstance(secret, PublicConstant):
+            return PublicConstant.of(self._host.expand_label(secret, label, context, length, name))
         return self._engine(secret).expand_label(secret, label, context, length, name)
 
     def mac(self, key: Secret, data: bytes) -> bytes:

@@ -43,11 +43,11 @@ from tpmtls.backends.tpm.chained_secrets import (
     ChainedPsk,
     ChainedSecret,
     ChainedShared,
-    PublicConstant,
 )
 from tpmtls.backends.tpm.chained_stored import LentChained
 from tpmtls.backends.tpm.constants import HASHES, Alg
 from tpmtls.backends.tpm.constants import CommandCode as CC
+from tpmtls.backends.tpm.hkdf import PublicConstant
 from tpmtls.backends.tpm.objects import TpmObject
 from tpmtls.backends.tpm.opening import Tpm
 from tpmtls.backends.tpm.psk import ProvisionedBinderKey, ProvisionedPsk, ProvisionedSecret
@@ -147,8 +147,7 @@ class ChainedBackend(Backend):
                 raise BackendError(f"{ikm!r} was used before, or is no input of this step")
             return ChainedSecret(name, algorithm.digest_size, algorithm, key)
         if salt is None and ikm is None:
-            early = self._host.extract(algorithm, None, None, name)
-            return PublicConstant(name, _host_octets(early), algorithm)
+            return PublicConstant.of(self._host.extract(algorithm, None, None, name))
         chain, number = self._chain, HASHES[algorithm.name]
         with chain.step():
             key = self._salt(salt, algorithm)
@@ -177,8 +176,7 @@ class ChainedBackend(Backend):
         if isinstance(secret, ProvisionedSecret | ProvisionedBinderKey):
             return secret.expand_label(label, context, length, name)
         if isinstance(secret, PublicConstant):
-            made = self._host.expand_label(secret, label, context, length, name)
-            return PublicConstant(name, _host_octets(made), secret.hash)
+            return PublicConstant.of(self._host.expand_label(secret, label, context, length, name))
         key, algorithm = _key(secret), _hash(secret)
         info = hkdf_label(length, label, context)
         if name in ("write_iv", "exporter_value"):

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from tpmtls.algorithms import HashAlgorithm
 from tpmtls.backends.base import Kept, KeyShare, Secret
-from tpmtls.backends.software import SoftwareSecret
 from tpmtls.backends.tpm.agreement import TPM_CURVES, checked_point
 from tpmtls.backends.tpm.objects import TpmObject, kept_by
 from tpmtls.backends.tpm.public import Point, parse_public
 from tpmtls.codepoints import NamedGroup
 from tpmtls.violations import BackendError
-
-
-class PublicConstant(SoftwareSecret):
-    """Without a PSK, the Early Secret and what `derived` makes of it: everyone knows them."""
-
-    __slots__ = ()
 
 
 class ChainedSecret(Secret):

@@ -4,12 +4,12 @@ No standard command makes an HMAC's result a key without passing it to the host.
 crosses twice: out of the TPM in the response that computes it, and back in LoadExternal. Between
 the two it is in this process's memory; after that it is an object of the TPM, and the host forgets
 it. Against one who reads memory or bus at the wrong moment this does not help; against one who
-reads memory later it does.
+reads memory later it does. What is no secret, because all know it, is computed on the host.
 """
 
 from __future__ import annotations
 
-import hmac as constant_time
+import hmac
 from typing import Final
 
 from tpmtls.algorithms import HashAlgorithm
@@ -30,20 +30,13 @@ STAYS_OUTSIDE: Final = frozenset(("write_key", "write_iv", "PSK", "exporter_valu
 
 
 class TpmSecret(Secret):
-    """A secret that is an HMAC key in the TPM.
+    """A secret that is an HMAC key in the TPM."""
 
-    Without a PSK, the Early Secret and what `derived` makes of it are the same for everyone: such a
-    `constant` is no secret, and stands in no ledger.
-    """
+    __slots__ = ("key",)
 
-    __slots__ = ("constant", "key")
-
-    def __init__(
-        self, name: str, algorithm: HashAlgorithm, key: TpmObject, *, constant: bool = False
-    ) -> None:
+    def __init__(self, name: str, algorithm: HashAlgorithm, key: TpmObject) -> None:
         super().__init__(name, algorithm.digest_size, algorithm)
         self.key = key
-        self.constant = constant
 
     @property
     def kept(self) -> tuple[Kept, ...]:
@@ -64,6 +57,20 @@ class TpmPsk(Secret):
         return kept_by(self.early_secret, "early_secret")
 
 
+class PublicConstant(SoftwareSecret):
+    """Without a PSK, the Early Secret and what `derived` makes of it: everyone knows them.
+
+    They are no secrets, and stand in no ledger.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, made: Secret) -> PublicConstant:
+        """What the host has made, as what everyone knows."""
+        return cls(made.name, host_octets(made), made.hash)
+
+
 class TpmHkdf:
     """HKDF over HMAC keys of one TPM."""
 
@@ -71,7 +78,7 @@ class TpmHkdf:
         self._tpm = tpm
         self._ledger = ledger
         self._storage = storage
-        self._zero_keys: dict[str, TpmObject] = {}
+        self._constants: dict[tuple[bytes, str], TpmObject] = {}
 
     def extract(
         self, algorithm: HashAlgorithm, salt: Secret | None, ikm: Secret | None, name: str
@@ -86,9 +93,8 @@ class TpmHkdf:
         if ikm is not None:
             message = host_octets(ikm)
             self._record(ikm.name, "in", "TPM2_HMAC")
-        key = self._zero_key(algorithm) if salt is None else _key(salt)
-        result = self._hmac(key, message, algorithm)
-        return self._load(name, algorithm, result, constant=salt is None and ikm is None)
+        result = self._hmac(self._salt(salt, algorithm), message, algorithm)
+        return self._load(name, algorithm, result)
 
     def expand_label(
         self, secret: Secret, label: bytes, context: bytes, length: int, name: str
@@ -107,8 +113,7 @@ class TpmHkdf:
         if name in STAYS_OUTSIDE:
             self._record(name, "out", "TPM2_HMAC")
             return SoftwareSecret(name, output[:length], algorithm)
-        constant = isinstance(secret, TpmSecret) and secret.constant
-        return self._load(name, algorithm, output[:length], constant=constant)
+        return self._load(name, algorithm, output[:length])
 
     def mac(self, key: Secret, data: bytes) -> bytes:
         """HMAC(key, data): it goes on the wire."""
@@ -116,12 +121,12 @@ class TpmHkdf:
 
     def verify_mac(self, key: Secret, data: bytes, tag: bytes) -> bool:
         """Whether `tag` is HMAC(key, data); compared on the host, in constant time."""
-        return constant_time.compare_digest(self.mac(key, data), tag)
+        return hmac.compare_digest(self.mac(key, data), tag)
 
     def wrap(self, psk: Secret) -> bytes:
         """Store a PSK as its Early Secret: a key that this TPM alone can load."""
         algorithm = _hash(psk)
-        early = self._hmac(self._zero_key(algorithm), host_octets(psk), algorithm)
+        early = self._hmac(self._salt(None, algorithm), host_octets(psk), algorithm)
         self._record(psk.name, "in", "TPM2_HMAC")
         self._record("early_secret", "out", "TPM2_HMAC")
         self._record("early_secret", "in", "TPM2_Create")
@@ -141,30 +146,30 @@ class TpmHkdf:
 
     def close(self) -> None:
         """Flush what is ours."""
-        self._tpm.flush(*self._zero_keys.values())
-        self._zero_keys.clear()
+        self._tpm.flush(*self._constants.values())
+        self._constants.clear()
 
     # -- parts -------------------------------------------------------------------------------------
 
     def _hmac(self, key: TpmObject, data: bytes, algorithm: HashAlgorithm) -> bytes:
         return self._tpm.run(commands.hmac(key, data, ALGORITHMS[algorithm.name]))
 
-    def _load(
-        self, name: str, algorithm: HashAlgorithm, octets: bytes, *, constant: bool
-    ) -> Secret:
+    def _load(self, name: str, algorithm: HashAlgorithm, octets: bytes) -> Secret:
         """A secret that the TPM has just given out, as its key again."""
-        if not constant:
-            self._record(name, "out", "TPM2_HMAC")
-            self._record(name, "in", "TPM2_LoadExternal")
+        self._record(name, "out", "TPM2_HMAC")
+        self._record(name, "in", "TPM2_LoadExternal")
         key = self._tpm.load(commands.load_hmac_key(octets, ALGORITHMS[algorithm.name]))
-        return TpmSecret(name, algorithm, key, constant=constant)
+        return TpmSecret(name, algorithm, key)
 
-    def _zero_key(self, algorithm: HashAlgorithm) -> TpmObject:
-        """The salt of Hash.length zeros: as an HMAC key the same as the empty one."""
-        key = self._zero_keys.get(algorithm.name)
+    def _salt(self, salt: Secret | None, algorithm: HashAlgorithm) -> TpmObject:
+        """The salt as an HMAC key; those that all know are kept."""
+        if salt is not None and not isinstance(salt, PublicConstant):
+            return _key(salt)
+        octets = bytes(algorithm.digest_size) if salt is None else host_octets(salt)
+        key = self._constants.get((octets, algorithm.name))
         if key is None:
-            key = self._tpm.load(commands.load_hmac_key(b"", ALGORITHMS[algorithm.name]))
-            self._zero_keys[algorithm.name] = key
+            key = self._tpm.load(commands.load_hmac_key(octets, ALGORITHMS[algorithm.name]))
+            self._constants[octets, algorithm.name] = key
         return key
 
     def _record(self, secret: str, direction: Direction, via: str) -> None:

@@ -102,7 +102,7 @@ class TransitLedger(Ledger):
             and (crossing.via, crossing.direction) in _ENCRYPTED
             and (crossing.secret, crossing.via) != self._exposed
         ):
-            crossing = replace(crossing, visibility="encrypted")
+            crossing = crossing._replace(visibility="encrypted")
         super().record(crossing)
 
 
