@@ -70,6 +70,22 @@ def test_the_least_recently_used_makes_room(tpm: Tpm) -> None:
     tpm.flush(*keys)
 
 
+def test_one_that_rests_makes_room_first(tpm: Tpm) -> None:
+    keys, expected = hmac_keys(tpm, 3)
+    tpm.rest(keys[2])
+    keys.append(tpm.load(KEY))
+    assert [key.handle > 0 for key in keys] == [True, True, False, True]
+    tpm.rest(keys[2])  # which does nothing to one that is saved
+    assert use(tpm, keys[2]) == expected[2]
+    assert [key.handle > 0 for key in keys] == [False, True, True, True]
+    tpm.rest(keys[1])
+    use(tpm, keys[1])  # so that it rests no more
+    use(tpm, keys[0])
+    assert [key.handle > 0 for key in keys] == [True, True, True, False]
+    tpm.flush(*keys)
+    tpm.rest(keys[0])  # nor to one that is flushed
+
+
 def test_an_object_is_saved_once(tpm: Tpm) -> None:
     keys, expected = hmac_keys(tpm, 4)
     with tpm.device.recording() as recorder:

@@ -27,6 +27,19 @@ ALGORITHMS: Final = {"sha256": Alg.SHA256, "sha384": Alg.SHA384}
 
 STAYS_OUTSIDE: Final = frozenset(("write_key", "write_iv", "PSK", "exporter_value"))
 """Results that are no HMAC keys. By their names: a label of an exporter is what its user likes."""
+_WAIT: Final = frozenset(("exporter_secret", "early_exporter_secret"))
+"""Secrets of which nothing is made before an application asks for it."""
+
+
+def _rests(secret: str, made: str) -> bool:
+    """Whether a secret is not used again soon when `made` was made of it.
+
+    Its record keys are the last that is made of a traffic secret, but for Finished, and that comes
+    a flight later; only the server's is the next step.
+    """
+    if made == "write_iv":
+        return secret != "server_handshake_traffic_secret"
+    return made == "finished_key"
 
 
 class TpmSecret(Secret):
@@ -100,16 +113,18 @@ class TpmHkdf:
         self, secret: Secret, label: bytes, context: bytes, length: int, name: str
     ) -> Secret:
         """HKDF-Expand-Label; what goes on as an HMAC key goes back in at once."""
-        algorithm = _hash(secret)
+        algorithm, key = _hash(secret), _key(secret)
         info = hkdf_label(length, label, context)
-        block = output = self._hmac(_key(secret), info + b"\x01", algorithm)
+        block = output = self._hmac(key, info + b"\x01", algorithm)
         counter = 1
         while len(output) < length:  # of an exporter
             self._record(name, "out", "TPM2_HMAC")
             self._record(name, "in", "TPM2_HMAC")
             counter += 1
-            block = self._hmac(_key(secret), block + info + bytes((counter,)), algorithm)
+            block = self._hmac(key, block + info + bytes((counter,)), algorithm)
             output += block
+        if _rests(secret.name, name):
+            self._tpm.rest(key)
         if name in STAYS_OUTSIDE:
             self._record(name, "out", "TPM2_HMAC")
             return SoftwareSecret(name, output[:length], algorithm)
@@ -159,6 +174,8 @@ class TpmHkdf:
         self._record(name, "out", "TPM2_HMAC")
         self._record(name, "in", "TPM2_LoadExternal")
         key = self._tpm.load(commands.load_hmac_key(octets, ALGORITHMS[algorithm.name]))
+        if name in _WAIT:
+            self._tpm.rest(key)
         return TpmSecret(name, algorithm, key)
 
     def _salt(self, salt: Secret | None, algorithm: HashAlgorithm) -> TpmObject:

@@ -1,5 +1,6 @@
 """More objects than the TPM has slots: the least recently used make room, and come back when used.
 
+Those make room before them of which their user says that they `rest`.
 An object that makes room is saved as a context, which the TPM encrypts for itself. The context
 serves for every later return, so an object is saved once at most.
 """
@@ -210,6 +211,12 @@ class ObjectTable:
         if evicted is not None:
             evicted.handle = _AWAY
         return True
+
+    def rest(self, resting: TpmObject) -> None:
+        """Let an object make room before all others, until it is used again."""
+        with self._device.lock:
+            if resting.handle in self._loaded:
+                self._loaded.move_to_end(resting.handle, last=False)
 
     def evict_all(self) -> None:
         """Leave all slots to somebody else."""

@@ -126,6 +126,10 @@ class Tpm:
         """Remove objects from the TPM; one that is gone already is none the worse."""
         self._table.flush(*objects)
 
+    def rest(self, resting: TpmObject) -> None:
+        """Let an object that is not used again soon make room before all others."""
+        self._table.rest(resting)
+
     def evict(self) -> None:
         """Leave all slots to somebody else; what was in them comes back when it is used."""
         self._table.evict_all()
