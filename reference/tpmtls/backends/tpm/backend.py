@@ -200,10 +200,11 @@ class TpmBackend(Backend):
                 self._destroy(secret)
 
     def _destroy(self, secret: Secret) -> None:
-        if isinstance(secret, ProvisionedSecret):
+        if isinstance(secret, SoftwareSecret):
+            self._host.destroy(secret)
+        elif isinstance(secret, ProvisionedSecret):
             secret.destroy()
         elif not isinstance(secret, LentSecret):
-            self._host.destroy(secret)
             self._hkdf.destroy(secret)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ Hashes, curves and modes are numbers of `constants`; keys are entities, usually 
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -203,6 +204,7 @@ def create_ecdh_key(curve: Curve) -> Creation:
     return create_primary(public.ecdh_key(curve, Point(os.urandom(32), b"")))
 
 
+@lru_cache(maxsize=64)  # a third of all that is sent, and always of the same few handles
 def flush_context(handle: int) -> Command[None]:
     """TPM2_FlushContext, §28.4; its handle is a parameter."""
     return Command(CC.FlushContext, _NO_HANDLES, handle.to_bytes(4, "big"), _nothing)
@@ -213,6 +215,9 @@ def context_save(entity: Entity) -> Command[bytes]:
     return Command(CC.ContextSave, (entity,), b"", bytes)
 
 
+_NOTHING_NEW: Final = Created()
+
+
 def context_load(context: bytes) -> Creation:
     """TPM2_ContextLoad, §28.3."""
     return Creation(CC.ContextLoad, _NO_HANDLES, context, _loaded)
@@ -220,7 +225,7 @@ def context_load(context: bytes) -> Creation:
 
 def _loaded(parameters: bytes) -> Created:
     _nothing(parameters)
-    return Created()
+    return _NOTHING_NEW
 
 
 def read_public(key: Entity) -> Command[Created]:

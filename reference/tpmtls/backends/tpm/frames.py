@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from struct import Struct
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -23,6 +24,7 @@ HEADER_SIZE: Final = 10
 _SESSIONS_TAG: Final = SESSIONS.to_bytes(2, "big")
 _HEADERS: Final = (Struct(">HII"), Struct(">HIII"), Struct(">HIIII"), Struct(">HIIIII"))
 """Tag, size, command code, and that many handles."""
+_handle: Final = attrgetter("handle")
 _RS_PW: Final = (0x40000009).to_bytes(4, "big")
 _EMPTY_PASSWORD: Final = b"\x00\x00\x00\x09" + _RS_PW + bytes(5)
 
@@ -117,7 +119,7 @@ def encode(command: Command[Any], authorization: Authorization | None) -> bytes:
         tag = NO_SESSIONS
     header = _HEADERS[len(handles)]
     size = header.size + len(body)
-    return header.pack(tag, size, command.code, *[entity.handle for entity in handles]) + body
+    return header.pack(tag, size, command.code, *map(_handle, handles)) + body
 
 
 def _passwords(entities: tuple[Entity, ...]) -> bytes:

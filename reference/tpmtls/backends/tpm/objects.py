@@ -132,7 +132,6 @@ class ObjectTable:
         self,
         command: Creation,
         owner: Owner,
-        *,
         password: bytes = b"",
         authorization: Authorization | None = None,
     ) -> TpmObject:
@@ -170,8 +169,10 @@ class ObjectTable:
     def _create(
         self, command: Creation, authorization: Authorization | None, pinned: tuple[Entity, ...]
     ) -> tuple[int, Created]:
-        borrowed = sum(entity.handle >> 24 == _PERSISTENT for entity in pinned)
-        while len(self._loaded) + borrowed >= self.slots and self._evict(pinned):
+        room = self.slots
+        for entity in pinned:
+            room -= entity.handle >> 24 == _PERSISTENT
+        while len(self._loaded) >= room and self._evict(pinned):
             pass
         try:
             return self._device.create(command, authorization)
@@ -200,11 +201,13 @@ class ObjectTable:
 
     def _evict(self, pinned: Iterable[Entity]) -> bool:
         """Save the object that was not used for longest; False where there is none to spare."""
-        busy = {entity.handle for entity in pinned}
-        handle = next((handle for handle in self._loaded if handle not in busy), None)
-        if handle is None:
+        busy = [entity.handle for entity in pinned] if pinned else ()
+        for handle, reference in self._loaded.items():  # noqa: B007 - the first that will do
+            if handle not in busy:
+                break
+        else:
             return False
-        evicted = self._loaded[handle]()
+        evicted = reference()
         if evicted is not None and not evicted.context:
             evicted.context = self._device.execute(commands.context_save(evicted))
         self._remove(handle)

@@ -96,8 +96,10 @@ class Tpm:
         password: bytes = b"",
     ) -> TpmObject:
         """The object that a command creates; `password` is what its use will need."""
-        load = partial(self._table.load, command, self._owner, password=password)
-        return self._authorized(load, command, authorization)
+        if self._closed or (authorization is None and self.authorize is not None):
+            load = partial(self._table.load, command, self._owner, password)
+            return self._authorized(load, command, authorization)
+        return self._table.load(command, self._owner, password, authorization)
 
     def _authorized(
         self, action: Callable[..., T], command: Command[Any], given: Authorization | None
