@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Final, Literal
 
 from cryptography import x509
@@ -120,7 +119,6 @@ def schemes_for_key(
 # -- keys ------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=64)  # it is asked several times in a handshake, and peers come back
 def key_type(certificate: x509.Certificate) -> KeyType | None:
     """The kind of the certificate's key; None where no scheme that we know uses it."""
     try:

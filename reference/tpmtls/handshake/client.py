@@ -178,7 +178,7 @@ def on_finished(state: WaitFinished, message: Finished, octets: bytes) -> Step:
     n = state.negotiated
     check_finished(n.context.backend, message, n.server_secret, n.transcript)
     flight = Flight(n.context, n.transcript)
-    with flight.whole():
+    with flight:
         return _finish(flight, state, octets)
 
 

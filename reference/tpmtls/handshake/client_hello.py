@@ -160,8 +160,8 @@ def _collect_psks(
 ) -> tuple[Psk, ...]:
     """The newest ticket for this server that can be used, then the external PSKs that can be."""
     # req: 4.2.2-14
-    config, hashes = context.config, _offered_hashes(context)
-    external = [psk for psk in config.psks if psk.hash in hashes]
+    config = context.config
+    external = [psk for psk in config.psks if psk.hash in _offered_hashes(context)]
     ticket = _take_ticket(context, early_data=early_data)
     session = None if ticket is None else _from_ticket(context, ticket, random)
     first = external[0] if external else None
@@ -186,6 +186,8 @@ def _take_ticket(context: Context[ClientConfig], *, early_data: bool) -> Session
     """
     # req: 4.2.2-14 4.7.1-6 4.7.1-2
     config = context.config
+    if config.session_cache is None:
+        return None
     hashes = _offered_hashes(context)
 
     def fits(ticket: SessionTicket) -> bool:
@@ -195,8 +197,6 @@ def _take_ticket(context: Context[ClientConfig], *, early_data: bool) -> Session
             return False
         return not early_data or _permits_early_data(config, ticket)
 
-    if config.session_cache is None:
-        return None
     return config.session_cache.take(config.server_name or "", config.clock(), fits)
 
 

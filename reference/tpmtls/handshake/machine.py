@@ -7,10 +7,9 @@ actions to carry out; it does no IO, and nothing outside the table moves a conne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import field, fields, is_dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from tpmtls.algorithms import SuiteParameters
 from tpmtls.backends.base import Aead, Backend, KeyShare, Secret
@@ -200,19 +199,18 @@ class Flight:
     _owned: list[Secret | KeySchedule] = field(default_factory=list)
 
     def own(self, made: Owned) -> Owned:
-        """Note what no state holds yet, for `whole`."""
+        """Note what no state holds yet, for the case that the step fails inside of `with`."""
         self._owned.append(made)
         return made
 
-    @contextmanager
-    def whole(self) -> Iterator[None]:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         """Where the step fails inside, forget what is owned, and what the actions hold."""
         # req: 6-4
-        try:
-            yield
-        except BaseException:
+        if failure is not None:
             destroy_in(self.context.backend, (*self._owned, *self.actions))
-            raise
 
     def send(self, message: M) -> M:
         """Send a message and add it to the transcript; returns it as it was arranged."""

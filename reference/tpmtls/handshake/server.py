@@ -105,7 +105,7 @@ def on_finished(state: WaitFinished, message: Finished, octets: bytes) -> Step:
     check_finished(context.backend, message, n.client_secret, n.transcript)
     n.transcript.add(octets)
     flight = Flight(context)
-    with flight.whole():
+    with flight:
         return _finish(flight, n)
 
 

@@ -255,7 +255,7 @@ def _send_flight(choices: Choices, transcript: Transcript) -> Step:
     """ServerHello to Finished; what comes next depends on early data and client certificates."""
     # req: 4.3.10-6 4.3.11.3-1
     flight = Flight(choices.context, transcript)
-    with flight.whole():
+    with flight:
         return _fill_flight(flight, choices, transcript)
 
 

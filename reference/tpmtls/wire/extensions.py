@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from tpmtls.codepoints import (
@@ -363,6 +364,7 @@ EPHEMERAL: Final = frozenset(
 """What is not the same in two handshakes."""
 
 E = TypeVar("E", bound=ExtensionBody)
+_EXTENSION_TYPE_OF: Final[Callable[[ExtensionBody], ExtensionType]] = attrgetter("extension_type")
 
 
 class Extensions(tuple[ExtensionBody, ...]):
@@ -379,7 +381,7 @@ class Extensions(tuple[ExtensionBody, ...]):
     @property
     def types(self) -> frozenset[ExtensionType]:
         """The types in the block."""
-        return frozenset(extension.extension_type for extension in self)
+        return frozenset(map(_EXTENSION_TYPE_OF, self))
 
     @property
     def size(self) -> int:
