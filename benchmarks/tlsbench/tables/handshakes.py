@@ -23,10 +23,10 @@ GROUPS = (NamedGroup.secp256r1, NamedGroup.x25519, NamedGroup.X25519MLKEM768)
 ABOUT = (
     "The server has an ECDSA P-256 certificate, which clients verify against its authority; "
     "tlslite-ng checks no chains. Full handshakes give no ticket. Each resumption (psk_dhe_ke) "
-    "uses the ticket of the one before and gives one; the reference judges the chain of the first "
-    "handshake again. “Primitives alone” calls what `cryptography` has for a full handshake "
-    "(two key pairs, two agreements, one signature, its verification, the chain) and no TLS: no "
-    "protocol code on top of that library can be faster."
+    "uses the ticket of the one before and gives one; the reference recalls that its trust store "
+    "accepted the chain of the first handshake. “Primitives alone” calls what `cryptography` has "
+    "for a full handshake (two key pairs, two agreements, one signature, its verification, the "
+    "chain) and no TLS: no protocol code on top of that library can be faster."
 )
 
 
