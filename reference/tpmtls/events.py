@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from tpmtls.codepoints import CipherSuite, NamedGroup, ProtocolVersion
-from tpmtls.frozen import dataclass
 
 if TYPE_CHECKING:
     from tpmtls.tickets import SessionTicket

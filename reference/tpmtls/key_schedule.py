@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from tpmtls.algorithms import HashAlgorithm, SuiteParameters
 from tpmtls.backends.base import Aead, Backend, Secret
-from tpmtls.frozen import dataclass
 
 
 class Stage(Enum):

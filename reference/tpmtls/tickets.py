@@ -8,7 +8,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import Field, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -16,7 +16,6 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tpmtls.codepoints import CipherSuite
-from tpmtls.frozen import dataclass
 from tpmtls.violations import ConfigurationError, PeerViolation
 from tpmtls.wire.codec import Code, Fixed, Opaque, Opaque8, Struct, Uint, Uint32, Vector
 

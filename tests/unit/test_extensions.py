@@ -249,15 +249,6 @@ def test_a_block_holds_a_bounded_number_of_extensions() -> None:
     assert error.violation is Violation.TOO_MANY_EXTENSIONS
 
 
-def test_what_is_the_same_in_two_handshakes_is_parsed_once() -> None:
-    share = x.KeyShareClientHello((x.KeyShareEntry(NamedGroup.x25519, b"k"),))
-    versions = x.SupportedVersions((ProtocolVersion.TLS_1_3,) * 126)
-    octets = block(versions, share, x.Padding(bytes(x.MAX_REMEMBERED + 1)))
-    first, second = read(Place.CH, octets), read(Place.CH, octets)
-    assert first == second
-    assert [old is new for old, new in zip(first, second, strict=True)] == [True, False, False]
-
-
 def test_what_is_malformed_is_malformed_each_time() -> None:
     octets = bytes.fromhex("0006 002b 0002 02 03")
     for _ in range(2):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tpmtls.algorithms import GROUPS, SUITES, HashAlgorithm
 from tpmtls.backends.base import KeyShare
@@ -17,7 +17,6 @@ from tpmtls.codepoints import (
 )
 from tpmtls.config import ClientConfig, ExternalPsk
 from tpmtls.events import PskKind
-from tpmtls.frozen import dataclass
 from tpmtls.handshake.authentication import name_authorities
 from tpmtls.handshake.machine import Context
 from tpmtls.key_schedule import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from cryptography import x509
@@ -13,7 +14,6 @@ from tpmtls.codepoints import (
     NamedGroup,
 )
 from tpmtls.config import ClientConfig
-from tpmtls.frozen import dataclass
 from tpmtls.handshake.client_hello import Offer, Psk
 from tpmtls.handshake.machine import (
     Context,

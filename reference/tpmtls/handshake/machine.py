@@ -8,7 +8,7 @@ actions to carry out; it does no IO, and nothing outside the table moves a conne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from tpmtls.algorithms import SuiteParameters
@@ -17,7 +17,6 @@ from tpmtls.certificates import Acceptance
 from tpmtls.codepoints import HandshakeType
 from tpmtls.config import Config
 from tpmtls.events import Event
-from tpmtls.frozen import dataclass
 from tpmtls.key_schedule import Derivation, KeySchedule, SecretObserver, traffic_aead
 from tpmtls.record import Epoch, Protection
 from tpmtls.transcript import Transcript

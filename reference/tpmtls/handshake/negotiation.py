@@ -8,6 +8,7 @@ a share goes before one that would cost a round trip.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tpmtls.algorithms import GROUPS, SUITES, HashAlgorithm, SuiteParameters
 from tpmtls.certificates import chain_schemes, issued_by
@@ -19,7 +20,6 @@ from tpmtls.codepoints import (
     SignatureScheme,
 )
 from tpmtls.config import Credential, ServerConfig
-from tpmtls.frozen import dataclass
 from tpmtls.violations import PeerViolation, Violation
 from tpmtls.wire.extensions import (
     CertificateAuthorities,

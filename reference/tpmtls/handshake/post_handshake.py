@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from cryptography import x509
@@ -27,7 +27,6 @@ from tpmtls.events import (
     KeyUpdated,
     TicketReceived,
 )
-from tpmtls.frozen import dataclass
 from tpmtls.handshake.authentication import (
     check_certificate_verify,
     check_finished,

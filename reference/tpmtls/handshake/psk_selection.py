@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from tpmtls.algorithms import SUITES, HashAlgorithm, SuiteParameters
@@ -14,7 +15,6 @@ from tpmtls.certificates import parse_chain
 from tpmtls.codepoints import PskKeyExchangeMode
 from tpmtls.config import ExternalPsk, ServerConfig
 from tpmtls.events import PskKind
-from tpmtls.frozen import dataclass
 from tpmtls.handshake.machine import Context
 from tpmtls.handshake.negotiation import ClientOffer
 from tpmtls.handshake.post_handshake import verify_client

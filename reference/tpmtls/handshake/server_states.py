@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from cryptography import x509
@@ -14,7 +14,6 @@ from tpmtls.codepoints import (
     SignatureScheme,
 )
 from tpmtls.config import Credential, ServerConfig
-from tpmtls.frozen import dataclass
 from tpmtls.handshake.machine import (
     Context,
     State,

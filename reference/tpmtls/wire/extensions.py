@@ -7,10 +7,10 @@ is a tuple of bodies. Unknown extensions keep their octets (RFC 9846 §4.3).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar, Final, TypeVar
+from typing import Annotated, ClassVar, Final, TypeVar
 
 from tpmtls.codepoints import (
     ExtensionType,
@@ -20,7 +20,6 @@ from tpmtls.codepoints import (
     PskKeyExchangeMode,
     SignatureScheme,
 )
-from tpmtls.frozen import dataclass
 from tpmtls.violations import PeerViolation, Violation
 from tpmtls.wire.codec import (
     Bounded,
@@ -38,9 +37,6 @@ from tpmtls.wire.codec import (
 
 MAX_EXTENSIONS: Final = 512
 """Extensions that one block may hold; no sane peer comes near, and lookups stay cheap."""
-
-MAX_REMEMBERED: Final = 256
-"""Octets of an extension whose parsed form is remembered, for the next time that it comes."""
 
 MAX_EXTENSION_BLOCK: Final = 2**16 - 1
 EXTENSION_TYPE: Final = Code(ExtensionType, 2)
@@ -358,11 +354,6 @@ PLACEMENT: Final[dict[ExtensionType, dict[Place, type[ExtensionBody]]]] = {
 # fmt: on
 """Table 1 of RFC 9846 §4.3 for what we implement: where an extension may stand, and as what."""
 
-EPHEMERAL: Final = frozenset(
-    (ExtensionType.key_share, ExtensionType.pre_shared_key, ExtensionType.cookie)
-)
-"""What is not the same in two handshakes."""
-
 E = TypeVar("E", bound=ExtensionBody)
 _EXTENSION_TYPE_OF: Final[Callable[[ExtensionBody], ExtensionType]] = attrgetter("extension_type")
 
@@ -433,9 +424,7 @@ class ExtensionBlock(Bounded[Extensions]):
         body = places.get(self.place)
         if body is None:
             raise PeerViolation(Violation.EXTENSION_NOT_ALLOWED, f"{kind} in {self.place.value}")
-        if kind in EPHEMERAL or len(data) > MAX_REMEMBERED:
-            return _parse(body, data)
-        return _remembered(body, data)
+        return body.decode(data, trailing=Violation.EXTENSION_TRAILING_DATA)
 
     def write(self, value: Extensions, out: bytearray) -> None:
         # req: 4.3-1
@@ -444,14 +433,6 @@ class ExtensionBlock(Bounded[Extensions]):
             EXTENSION_TYPE.write(body.extension_type, block)
             EXTENSION_DATA.write(body.encode(), block)
         self.write_octets(block, out)
-
-
-def _parse(body: type[ExtensionBody], data: bytes) -> ExtensionBody:
-    return body.decode(data, trailing=Violation.EXTENSION_TRAILING_DATA)
-
-
-_remembered: Final[Callable[[Any, bytes], ExtensionBody]] = lru_cache(maxsize=256)(_parse)
-"""Peers send the same lists each time, and what they parse to is immutable."""
 
 
 class HelloExtensionBlock(ExtensionBlock):

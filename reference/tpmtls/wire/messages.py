@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
 from tpmtls.codepoints import (
@@ -13,7 +14,6 @@ from tpmtls.codepoints import (
     ProtocolVersion,
     SignatureScheme,
 )
-from tpmtls.frozen import dataclass
 from tpmtls.violations import PeerViolation, Violation
 from tpmtls.wire.codec import (
     Code,
