@@ -18,11 +18,12 @@ KEY, IV = bytes(16), bytes(12)
 def records_on(
     *offered: Mode, lookahead: int = 1024, mode: type[Gcm | Ccm] = Gcm
 ) -> tuple[Records, SoftwareCipher]:
-    """Records, and the cipher under them; commands of the mode's making are not counted."""
+    """Records, and the cipher under them; the command that makes GCM's H is not counted."""
     cipher = SoftwareCipher(KEY, offered)
-    records = Records(mode(cipher), IV, lookahead)
+    made = mode(cipher)
+    made.seal(bytes(12), b"", b"")
     cipher.commands.clear()
-    return records, cipher
+    return Records(made, IV, lookahead), cipher
 
 
 def sizes(cipher: SoftwareCipher) -> list[int]:
@@ -31,21 +32,37 @@ def sizes(cipher: SoftwareCipher) -> list[int]:
 
 def test_one_command_serves_many_small_records() -> None:
     records, cipher = records_on(Mode.ECB)
-    for sequence in range(64):
+    for sequence in range(1, 65):
         records.seal(sequence, b"", bytes(100))  # 7 blocks, and one for the tag
     assert sizes(cipher) == [1024] * 8
 
 
+@pytest.mark.parametrize("offered", Mode)
+def test_nothing_is_made_beyond_a_key_s_first_record(offered: Mode) -> None:
+    records, cipher = records_on(offered)
+    records.seal(0, b"", bytes(100))
+    assert sum(sizes(cipher)) == 128
+    assert records._ahead.kept_octets == 0
+
+
+def test_the_first_command_makes_the_hash_key_too() -> None:
+    cipher = SoftwareCipher(KEY, [Mode.ECB])
+    records = Records(Gcm(cipher), IV)
+    assert not cipher.commands
+    records.seal(0, b"", bytes(100))
+    assert sizes(cipher) == [16 + 128]
+
+
 def test_commands_are_full_whatever_the_length() -> None:
     records, cipher = records_on(Mode.ECB)
-    for sequence in range(20):
+    for sequence in range(1, 21):
         records.seal(sequence, b"", bytes(16385))
     assert sizes(cipher) == [1024] * -(-20 * 1026 // 64)
 
 
 def test_ccm_looks_ahead_too() -> None:
     records, cipher = records_on(Mode.ECB, Mode.CBC, mode=Ccm)
-    for sequence in range(16):
+    for sequence in range(1, 17):
         records.seal(sequence, b"head.", bytes(100))
     assert Counter(mode for mode, _ in cipher.commands) == {Mode.ECB: 2, Mode.CBC: 16}
 
@@ -72,10 +89,10 @@ def test_counter_mode_alone_makes_what_is_needed() -> None:
 
 def test_idle_time_is_used() -> None:
     records, cipher = records_on(Mode.ECB, lookahead=16 * 1024)
-    records.seal(0, b"", bytes(15 * 1024))
+    records.seal(1, b"", bytes(15 * 1024))
     records.prefetch()
     made = len(cipher.commands)
-    records.seal(1, b"", bytes(15 * 1024))
+    records.seal(2, b"", bytes(15 * 1024))
     assert len(cipher.commands) == made
     assert set(sizes(cipher)) == {1024}
 
@@ -83,7 +100,7 @@ def test_idle_time_is_used() -> None:
 def test_records_that_grow_and_shrink() -> None:
     records, cipher = records_on(Mode.ECB, lookahead=4096)
     other, _ = records_on(Mode.ECB, lookahead=0)
-    for sequence, size in enumerate([5, 5000, 40, 0, 1, 1008, 1009, 16384, 3, 3, 3]):
+    for sequence, size in enumerate([5, 5000, 40, 0, 1, 1008, 1009, 16384, 3, 3, 3], 1):
         assert records.seal(sequence, b"", bytes(size)) == other.seal(sequence, b"", bytes(size))
     assert set(sizes(cipher)) == {1024}
 
@@ -95,7 +112,7 @@ def test_counter_mode_has_the_text_and_its_keystream_stays_inside(
 ) -> None:
     records, cipher = records_on(Mode.ECB, Mode.CTR, Mode.CBC, mode=mode)
     text = bytes(range(1, 256)) * 65
-    for sequence in range(64):
+    for sequence in range(1, 65):
         records.seal(sequence, b"", text[:size])
     made = [(kind, data) for kind, data in cipher.commands if kind != Mode.CBC]
     blocks = -(-size // BLOCK)
@@ -192,17 +209,16 @@ def test_a_refused_record_may_be_followed_by_a_good_one() -> None:
 
 def lookahead_on(*offered: Mode, octets: int = 1024) -> Lookahead:
     gcm = Gcm(SoftwareCipher(KEY, offered))
-    return Lookahead(
-        gcm.cipher, lambda record, size: gcm.counters(record.to_bytes(12), size), octets
-    )
+    gcm.seal(bytes(12), b"", b"")  # makes H
+    return Lookahead(gcm, lambda record, size: gcm.counters(record.to_bytes(12), size), octets)
 
 
 def test_taken_keystream_is_no_longer_there() -> None:
     ahead = lookahead_on(Mode.ECB)
-    ahead.take(0, 100)
+    ahead.take(1, 100)
     kept = [bytes(stream) for stream in ahead._kept.values()]
     assert sum(map(len, kept)) == 1024 - 128
-    assert bytes(ahead.take(1, 100)) == kept[0]
+    assert bytes(ahead.take(2, 100)) == kept[0]
     assert kept[0] not in map(bytes, ahead._kept.values())
     assert all(
         set(pieces(one, BLOCK)).isdisjoint(pieces(other, BLOCK)) for one, other in pairwise(kept)
@@ -211,23 +227,23 @@ def test_taken_keystream_is_no_longer_there() -> None:
 
 def test_earlier_records_are_wiped() -> None:
     ahead = lookahead_on(Mode.ECB)
-    ahead.take(0, 100)
-    passed_over = [ahead._kept[record] for record in (1, 2, 3)]
-    ahead.take(4, 100)
+    ahead.take(1, 100)
+    passed_over = [ahead._kept[record] for record in (2, 3, 4)]
+    ahead.take(5, 100)
     assert all(stream == bytes(len(stream)) for stream in passed_over)
-    assert min(ahead._kept) == 5
+    assert min(ahead._kept) == 6
 
 
 def test_what_a_short_record_leaves_is_gone() -> None:
     ahead = lookahead_on(Mode.ECB)
-    ahead.take(0, 100)
-    assert len(ahead.take(1, 4)) == 2 * BLOCK
-    assert 1 not in ahead._kept
+    ahead.take(1, 100)
+    assert len(ahead.take(2, 4)) == 2 * BLOCK
+    assert 2 not in ahead._kept
 
 
 def test_closing_wipes() -> None:
     records, _ = records_on(Mode.ECB)
-    records.seal(0, b"", b"text")
+    records.seal(1, b"", b"text")
     streams = list(records._ahead._kept.values())
     assert any(any(stream) for stream in streams)
     records.close()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tpmtls.aead import libcrypto
-from tpmtls.aead.cipher import BLOCK, ZERO, BlockCipher, Counters, Octets, xor
+from tpmtls.aead.cipher import BLOCK, ZERO, BlockCipher, Counters, Mode, Octets, xor
 from tpmtls.aead.ghash import Ghash
 from tpmtls.aead.mode import AuthenticatedMode, Crypt, blocks_for
 
@@ -18,6 +18,8 @@ TAG_LENGTHS: Final = (4, 8, 12, 13, 14, 15, 16)
 """§5.2.1.2; 4 and 8 only under the conditions of its appendix C."""
 COUNTER: Final = 4
 """Octets of the counter: inc_32."""
+_COUNTER_1: Final = (1).to_bytes(COUNTER, "big")
+_ZERO_BLOCK: Final = Counters(ZERO, 1, COUNTER)
 
 
 class Gcm(AuthenticatedMode):
@@ -38,16 +40,27 @@ class Gcm(AuthenticatedMode):
         if tag_length not in TAG_LENGTHS:
             raise ValueError(f"GCM: tag of {tag_length} octets, not one of {TAG_LENGTHS}")
         super().__init__(cipher, tag_length)
-        self._ghash = ghash(cipher.encrypt_blocks(ZERO))
+        self._ghash_under = ghash
+        self._ghash: Ghash | libcrypto.Ghash | None = None
+
+    def keystream(self, runs: Sequence[Counters]) -> bytes:
+        """Of several runs on end; in ECB the first makes H, too (§7.1, step 1)."""
+        if self._ghash is not None or Mode.ECB not in self.cipher.modes:
+            return super().keystream(runs)
+        made = super().keystream([_ZERO_BLOCK, *runs])
+        self._ghash = self._ghash_under(made[:BLOCK])
+        return made[BLOCK:]
+
+    def _hash(self, additional_data: bytes, ciphertext: bytes) -> bytes:
+        if self._ghash is None:
+            self._ghash = self._ghash_under(super().keystream([_ZERO_BLOCK]))
+        return self._ghash.of_message(additional_data, ciphertext)
 
     def counters(self, nonce: bytes, octets: int) -> Counters:
         """J_0, whose encryption masks the tag, and its successors (§7.1, steps 2 and 3)."""
         self._bound("nonce", len(nonce), 1, LENGTH_MAX)
         self._bound("plaintext", octets, 0, PLAINTEXT_MAX)
-        if len(nonce) == 12:
-            first = nonce + (1).to_bytes(COUNTER, "big")
-        else:
-            first = self._ghash.of_message(b"", nonce)
+        first = nonce + _COUNTER_1 if len(nonce) == 12 else self._hash(b"", nonce)
         return Counters(first, 1 + blocks_for(octets), COUNTER)
 
     def seal_with(
@@ -69,5 +82,4 @@ class Gcm(AuthenticatedMode):
 
     def _tag(self, mask: Octets, additional_data: bytes, ciphertext: bytes) -> bytes:
         self._bound("additional data", len(additional_data), 0, LENGTH_MAX)
-        digest = self._ghash.of_message(additional_data, ciphertext)
-        return xor(digest, mask)[: self.tag_length]
+        return xor(self._hash(additional_data, ciphertext), mask)[: self.tag_length]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from tpmtls.aead.cipher import BLOCK, BlockCipher, Counters, Octets, keystream, xor
@@ -31,7 +31,7 @@ class AuthenticatedMode(ABC):
 
         Raises ValueError where a length is out of the mode's bounds.
         """
-        stream = keystream(self.cipher, [self.counters(nonce, len(plaintext))])
+        stream = self.keystream([self.counters(nonce, len(plaintext))])
         return self.seal_with(stream[:BLOCK], xor_by(stream), nonce, additional_data, plaintext)
 
     def open(self, nonce: bytes, additional_data: bytes, data: bytes) -> bytes | None:
@@ -39,8 +39,12 @@ class AuthenticatedMode(ABC):
 
         Raises ValueError where the nonce's length is out of the mode's bounds.
         """
-        stream = keystream(self.cipher, [self.counters(nonce, self.plaintext_length(data))])
+        stream = self.keystream([self.counters(nonce, self.plaintext_length(data))])
         return self.open_with(stream[:BLOCK], xor_by(stream), nonce, additional_data, data)
+
+    def keystream(self, runs: Sequence[Counters]) -> bytes:
+        """The keystream of several runs on end, in as few commands as the cipher's modes allow."""
+        return keystream(self.cipher, runs)
 
     def plaintext_length(self, data: bytes) -> int:
         """What the ciphertext has without its tag; 0 for one that is shorter than a tag."""

@@ -17,7 +17,6 @@ from tpmtls.aead.cipher import (
     Mode,
     Octets,
     counter_mode,
-    keystream,
     packs,
 )
 from tpmtls.aead.mode import AuthenticatedMode, Crypt, xor_by
@@ -41,7 +40,7 @@ class Records:
         self._mode = mode
         self._iv = int.from_bytes(iv, "big")
         self._iv_length = len(iv)
-        self._ahead = Lookahead(mode.cipher, self._counters, lookahead_octets)
+        self._ahead = Lookahead(mode, self._counters, lookahead_octets)
         self._next_sealed = 0
 
     def seal(self, sequence: int, additional_data: bytes, plaintext: bytes) -> bytes:
@@ -109,19 +108,20 @@ class Lookahead:
     """Keystream of numbered records, each octet of which is made once and given out once.
 
     A record's keystream is taken whole, and with it everything before it is gone. What a command
-    has room for beyond the record at hand goes to those after it, as if they were as long.
+    has room for beyond the record at hand goes to those after it, as if they were as long; but not
+    beyond a key's first record, since a handshake key protects no more than one or two.
     """
 
     def __init__(
         self,
-        cipher: BlockCipher,
+        mode: AuthenticatedMode,
         counters: Callable[[int, int], Counters],
         lookahead_octets: int,
     ) -> None:
-        self._cipher = cipher
+        self._mode = mode
         self._counters = counters
         self._kept_max = lookahead_octets // BLOCK
-        self._per_command = cipher.max_command // BLOCK
+        self._per_command = mode.cipher.max_command // BLOCK
         self._kept: dict[int, bytearray] = {}
         self._next, self._octets = 0, 0
 
@@ -141,7 +141,7 @@ class Lookahead:
         missing = counters.blocks - made
         if missing > 0:
             runs = {record: counters.part(made, missing)}
-            if packs(self._cipher):
+            if record > 0 and packs(self._mode.cipher):
                 runs.update(self._following(-missing % self._per_command))
             self._make(runs)
             rest = self._kept.pop(record)
@@ -179,7 +179,7 @@ class Lookahead:
             record += 1
 
     def _make(self, runs: Mapping[int, Counters]) -> None:
-        stream = memoryview(keystream(self._cipher, list(runs.values())))
+        stream = memoryview(self._mode.keystream(list(runs.values())))
         for record, run in runs.items():
             size = BLOCK * run.blocks
             self._kept.setdefault(record, bytearray()).extend(stream[:size])

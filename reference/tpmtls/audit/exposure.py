@@ -6,11 +6,13 @@ from collections import Counter
 from enum import Enum
 from typing import Final
 
+from tpmtls.audit.derivations import HASH_KEY
 from tpmtls.audit.model import Crossed, Observation, SecretSeen, Stay
 
 PASSING: Final = 8
 """Operations within which a secret on its way from or to a TPM is taken not to live on the host:
-those that come between the one that gets it and the one that hands it on."""
+those that come between the one that gets it and the one that hands it on. GCM's hash key is handed
+on to nobody: it comes out to be used."""
 
 
 class Exposure(Enum):
@@ -43,7 +45,8 @@ def exposure(secret: SecretSeen) -> Exposure:
     """The worst of what was seen of it."""
     clear = [crossed for crossed in secret.crossings if crossed.visibility == "clear"]
     stays = [stay for stay in secret.stays if stay.place == "host"]
-    passes = len(stays) < len(secret.stays) or any(each.boundary == "tpm" for each in clear)
+    to_or_fro = len(stays) < len(secret.stays) or any(each.boundary == "tpm" for each in clear)
+    passes = to_or_fro and secret.name != HASH_KEY
     if stays and not (passes and all(stay.last - stay.first < PASSING for stay in stays)):
         return Exposure.HOST
     if stays or clear:

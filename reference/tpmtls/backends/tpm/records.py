@@ -87,20 +87,15 @@ class TpmAead(Aead):
         self._ledger = ledger
         self._used = False
         self._key = key
-        mode: Gcm | Ccm
-        self._on_host = ["write_iv"]
-        if suite.aead == "aes-gcm":
-            mode = Gcm(cipher)
-            ledger.record(Crossing("ghash_key", "tpm", "out", "TPM2_EncryptDecrypt2"))
-            self._on_host.append("ghash_key")
-        else:
-            mode = Ccm(cipher, suite.tag_length)
+        self._has_hash_key = suite.aead == "aes-gcm"
+        mode = Gcm(cipher) if self._has_hash_key else Ccm(cipher, suite.tag_length)
         self._records = Records(mode, iv)
 
     @property
     def kept(self) -> tuple[Kept, ...]:
-        """The IV is on the host, and with GCM the hash key; keystream is not counted."""
-        return (Kept("write_key", "tpm"), *(Kept(name, "host") for name in self._on_host))
+        """The IV is on the host, with GCM the hash key once used; keystream is not counted."""
+        kept = Kept("write_key", "tpm"), Kept("write_iv", "host")
+        return (*kept, Kept("ghash_key", "host")) if self._used and self._has_hash_key else kept
 
     def seal(self, sequence: int, additional_data: bytes, plaintext: bytes) -> bytes:
         self._use()
@@ -115,6 +110,8 @@ class TpmAead(Aead):
         if not self._used:
             self._used = True
             self._ledger.record(Crossing("write_iv", "tpm", "in", "TPM2_EncryptDecrypt2"))
+            if self._has_hash_key:
+                self._ledger.record(Crossing("ghash_key", "tpm", "out", "TPM2_EncryptDecrypt2"))
 
     def close(self) -> None:
         self._records.close()
