@@ -87,17 +87,20 @@ class Ghash:
         self._context = context
         self._functions = functions
         self._lock = threading.Lock()
+        self._unused = ctypes.create_string_buffer(0)
+        """For texts that libcrypto decrypts; it has no key, so there is nothing in it."""
 
     def of_message(self, additional_data: bytes, ciphertext: bytes) -> bytes:
         """What GCM hashes (SP 800-38D §7.1, steps 4 and 5)."""
         functions, context, size = self._functions, self._context, len(ciphertext)
-        text = ctypes.create_string_buffer(size)  # not used: there is no key
         digest = ctypes.create_string_buffer(BLOCK)
         with self._lock:
+            if len(self._unused) < size:
+                self._unused = ctypes.create_string_buffer(size)
             functions.CRYPTO_gcm128_setiv(context, ZERO, 12)
             failed = functions.CRYPTO_gcm128_aad(context, additional_data, len(additional_data))
             failed |= functions.CRYPTO_gcm128_decrypt_ctr32(
-                context, ciphertext, text, size, _nothing
+                context, ciphertext, self._unused, size, _nothing
             )
             functions.CRYPTO_gcm128_tag(context, digest, BLOCK)
         if failed:

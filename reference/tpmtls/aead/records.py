@@ -40,6 +40,7 @@ class Records:
         self._mode = mode
         self._iv = int.from_bytes(iv, "big")
         self._iv_length = len(iv)
+        self._has_ctr = Mode.CTR in mode.cipher.modes
         self._ahead = Lookahead(mode, self._counters, lookahead_octets)
         self._next_sealed = 0
 
@@ -78,7 +79,7 @@ class Records:
     def _taken(self, sequence: int, octets: int) -> tuple[bytearray, Crypt]:
         """Keystream, which the caller wipes, and what it, or the cipher, does to a text."""
         cipher, counters = self._mode.cipher, self._counters(sequence, octets)
-        if Mode.CTR not in cipher.modes:
+        if not self._has_ctr:
             stream = self._ahead.take(sequence, octets)
             return stream, xor_by(stream)
         rest = counters.blocks - 1
@@ -96,7 +97,8 @@ class Records:
 def _crypt(cipher: BlockCipher, stream: Octets, counters: Counters, text: bytes) -> bytes:
     """A text, the first of it by keystream and the rest, in full commands, by the cipher."""
     head = len(stream) - BLOCK
-    return xor_by(stream)(text[:head]) + counter_mode(cipher, counters, text[head:])
+    rest = counter_mode(cipher, counters, text[head:])
+    return xor_by(stream)(text[:head]) + rest if head else rest
 
 
 def _check(sequence: int, lowest: int) -> None:
@@ -122,6 +124,7 @@ class Lookahead:
         self._counters = counters
         self._kept_max = lookahead_octets // BLOCK
         self._per_command = mode.cipher.max_command // BLOCK
+        self._packs = packs(mode.cipher)
         self._kept: dict[int, bytearray] = {}
         self._next, self._octets = 0, 0
 
@@ -132,8 +135,9 @@ class Lookahead:
 
     def take(self, record: int, octets: int) -> bytearray:
         """The keystream of a record of that many octets; the caller wipes it."""
-        for earlier in [number for number in self._kept if number < record]:
-            wipe(self._kept.pop(earlier))
+        if self._kept:
+            for earlier in [number for number in self._kept if number < record]:
+                wipe(self._kept.pop(earlier))
         self._next, self._octets = record + 1, octets
         counters = self._counters(record, octets)
         stream = self._kept.pop(record, bytearray())
@@ -141,7 +145,7 @@ class Lookahead:
         missing = counters.blocks - made
         if missing > 0:
             runs = {record: counters.part(made, missing)}
-            if record > 0 and packs(self._mode.cipher):
+            if record > 0 and self._packs:
                 runs.update(self._following(-missing % self._per_command))
             self._make(runs)
             rest = self._kept.pop(record)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from tpmtls.algorithms import SuiteParameters
 from tpmtls.backends.ledger import Ledger
-from tpmtls.backends.tpm import commands
 from tpmtls.backends.tpm.chain import Chain
-from tpmtls.backends.tpm.constants import Alg
 from tpmtls.backends.tpm.objects import TpmObject
-from tpmtls.backends.tpm.records import TpmAead, TpmBlockCipher
+from tpmtls.backends.tpm.records import Encryption, TpmAead, TpmBlockCipher
 
 
 class ChainedBlockCipher(TpmBlockCipher):
@@ -18,10 +19,12 @@ class ChainedBlockCipher(TpmBlockCipher):
         super().__init__(chain.tpm, key, key_length)
         self._chain = chain
 
-    def _run(self, data: bytes, mode: Alg, iv: bytes = b"", *, decrypt: bool = False) -> bytes:
-        command = commands.encrypt_decrypt2(self._key, data, mode, iv, decrypt=decrypt)
+    def _run(self, command: Encryption) -> bytes:
         made: bytes = self._chain.plain(command)[0]
         return made
+
+    def _run_each(self, command: Encryption, parameters: Sequence[bytes]) -> list[bytes]:
+        return [self._run(replace(command, parameters=each)) for each in parameters]
 
 
 class ChainedAead(TpmAead):

@@ -258,13 +258,26 @@ def encrypt_decrypt2(
     `data` is whole blocks for ECB and CBC; `iv` is a block, or empty for ECB. In CTR the IV goes on
     only after whole blocks.
     """
-    tail = (b"\x01" if decrypt else b"\x00") + mode.to_bytes(2, "big") + sized(iv)
-    return Command(CC.EncryptDecrypt2, (key,), sized(data) + tail, _two_buffers, 1)
+    parameters = encryption(data, mode, iv, decrypt=decrypt)
+    return Command(CC.EncryptDecrypt2, (key,), parameters, _two_buffers, 1)
+
+
+def encryption(data: bytes, mode: Alg, iv: bytes = b"", *, decrypt: bool = False) -> bytes:
+    """The parameters of `encrypt_decrypt2`."""
+    sizes = len(data).to_bytes(2, "big"), len(iv).to_bytes(2, "big")
+    return b"".join((sizes[0], data, _DIRECTIONS[decrypt], _MODES[mode], sizes[1], iv))
+
+
+_DIRECTIONS: Final = (b"\x00", b"\x01")
+_MODES: Final = {mode: mode.to_bytes(2, "big") for mode in Alg}
 
 
 def _two_buffers(parameters: bytes) -> tuple[bytes, bytes]:
     end = 2 + int.from_bytes(parameters[:2], "big")
-    return parameters[2:end], only(parameters[end:])
+    start = end + 2
+    if len(parameters) != start + int.from_bytes(parameters[end:start], "big"):
+        raise malformed()
+    return parameters[2:end], parameters[start:]
 
 
 def hash_data(data: bytes, algorithm: Alg, hierarchy: Entity) -> Command[tuple[bytes, bytes]]:

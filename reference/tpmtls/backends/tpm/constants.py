@@ -53,6 +53,8 @@ class CommandCode(IntEnum):
 class Alg(IntEnum):
     """TPM_ALG_ID (Part 2 §6.3)."""
 
+    __hash__ = int.__hash__  # and not, as Enum does, by name: algorithms are looked up all the time
+
     RSA = 0x01
     SHA1 = 0x04
     HMAC = 0x05

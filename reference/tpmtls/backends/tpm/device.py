@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from time import perf_counter, sleep
@@ -179,6 +179,15 @@ class Device:
         with self.lock:
             response = self._submit(command.code, encode(command, authorization))
             return command.parse(decode(command, authorization, response)[1])
+
+    def execute_each(self, command: Command[T], parameters: Iterable[bytes]) -> list[T]:
+        """The results of a command with each of these parameters; passwords go in clear."""
+        results = []
+        with self.lock:
+            for command.parameters in parameters:
+                response = self._submit(command.code, encode(command, None))
+                results.append(command.parse(decode(command, None, response)[1]))
+        return results
 
     def create(
         self, command: Creation, authorization: Authorization | None = None

@@ -8,7 +8,7 @@ serves for every later return, so an object is saved once at most.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -127,6 +127,12 @@ class ObjectTable:
             except TpmResponseError as failure:
                 again = partial(self._device.execute, command, authorization)
                 return self._insist(failure, again, command.handles)
+
+    def run_each(self, command: Command[T], parameters: Sequence[bytes]) -> list[T]:
+        """The results of a command with each of these parameters, whose objects are loaded once."""
+        with self._device.lock:
+            self._prepare(command.handles)
+            return self._device.execute_each(command, parameters)
 
     def load(
         self,

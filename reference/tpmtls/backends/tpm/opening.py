@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -87,6 +88,12 @@ class Tpm:
         if self._closed or (authorization is None and self.authorize is not None):
             return self._authorized(partial(self._table.run, command), command, authorization)
         return self._table.run(command, authorization)
+
+    def run_each(self, command: Command[T], parameters: Sequence[bytes]) -> list[T]:
+        """The results of a command with each of these parameters instead of its own."""
+        if self._closed or self.authorize is not None:
+            return [self.run(replace(command, parameters=each)) for each in parameters]
+        return self._table.run_each(command, parameters)
 
     def load(
         self,

@@ -8,6 +8,7 @@ tag can forge others under that key.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from tpmtls.aead import BlockCipher, Ccm, Gcm, Mode, Records
@@ -15,10 +16,14 @@ from tpmtls.algorithms import SuiteParameters
 from tpmtls.backends.base import Aead, Kept
 from tpmtls.backends.ledger import Crossing, Ledger
 from tpmtls.backends.tpm import commands
+from tpmtls.backends.tpm.commands import encrypt_decrypt2 as encrypt
+from tpmtls.backends.tpm.commands import encryption
 from tpmtls.backends.tpm.constants import Alg
+from tpmtls.backends.tpm.frames import Command
 from tpmtls.backends.tpm.objects import TpmObject
 from tpmtls.backends.tpm.opening import Tpm
 
+Encryption = Command[tuple[bytes, bytes]]
 MODES: Final = {Alg.ECB: Mode.ECB, Alg.CTR: Mode.CTR, Alg.CBC: Mode.CBC, Alg.CFB: Mode.CFB}
 """The modes of EncryptDecrypt2 that serve; any one of them is enough."""
 MAX_COMMAND: Final = 1024
@@ -41,23 +46,29 @@ class TpmBlockCipher(BlockCipher):
     def encrypt_blocks(self, data: bytes) -> bytes:
         if Mode.ECB not in self.modes:
             return super().encrypt_blocks(data)
-        return self._run(data, Alg.ECB)
+        return self._run(encrypt(self._key, data, Alg.ECB))
 
     def cbc(self, iv: bytes, data: bytes) -> bytes:
-        return self._run(data, Alg.CBC, iv)
+        return self._run(encrypt(self._key, data, Alg.CBC, iv))
 
     def cfb_encrypt(self, iv: bytes, data: bytes) -> bytes:
-        return self._run(data, Alg.CFB, iv)
+        return self._run(encrypt(self._key, data, Alg.CFB, iv))
 
     def cfb_decrypt(self, iv: bytes, data: bytes) -> bytes:
-        return self._run(data, Alg.CFB, iv, decrypt=True)
+        return self._run(encrypt(self._key, data, Alg.CFB, iv, decrypt=True))
 
     def ctr(self, counter: bytes, data: bytes) -> bytes:
-        return self._run(data, Alg.CTR, counter)
+        return self._run(encrypt(self._key, data, Alg.CTR, counter))
 
-    def _run(self, data: bytes, mode: Alg, iv: bytes = b"", *, decrypt: bool = False) -> bytes:
-        command = commands.encrypt_decrypt2(self._key, data, mode, iv, decrypt=decrypt)
+    def ctr_each(self, pieces: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        parameters = [encryption(data, Alg.CTR, counter) for counter, data in pieces]
+        return self._run_each(encrypt(self._key, b"", Alg.CTR), parameters)
+
+    def _run(self, command: Encryption) -> bytes:
         return self._tpm.run(command)[0]
+
+    def _run_each(self, command: Encryption, parameters: Sequence[bytes]) -> list[bytes]:
+        return [result for result, _ in self._tpm.run_each(command, parameters)]
 
 
 class TpmAead(Aead):
