@@ -122,6 +122,13 @@ def test_counter_mode_has_the_text_and_its_keystream_stays_inside(
     assert all(data.strip(b"\0") in text for data in long)
 
 
+def test_a_short_text_is_no_matter_for_the_cipher(monkeypatch: pytest.MonkeyPatch) -> None:
+    records, cipher = records_on(Mode.ECB, Mode.CTR)
+    monkeypatch.setattr(cipher, "ctr_each", None)
+    assert len(records.seal(1, b"", bytes(1008))) == 1024
+    assert len(records.seal(2, b"", b"")) == 16
+
+
 def test_the_last_of_a_long_text_is_encrypted_where_it_belongs() -> None:
     for size in (1023, 1024, 1025, 1039, 1040, 2047, 2048, 2049):
         sender, _ = records_on(Mode.ECB, Mode.CTR)

@@ -97,8 +97,8 @@ class Records:
 def _crypt(cipher: BlockCipher, stream: Octets, counters: Counters, text: bytes) -> bytes:
     """A text, the first of it by keystream and the rest, in full commands, by the cipher."""
     head = len(stream) - BLOCK
-    rest = counter_mode(cipher, counters, text[head:])
-    return xor_by(stream)(text[:head]) + rest if head else rest
+    done = xor_by(stream)(text[:head]) if head else b""
+    return done + counter_mode(cipher, counters, text[head:]) if counters.blocks else done
 
 
 def _check(sequence: int, lowest: int) -> None:
