@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -60,39 +61,81 @@ def test_two_keys_do_not_meet() -> None:
     assert one.of_message(b"", b"text") == expected != bytes(16)
 
 
+def altered(**functions: object) -> libcrypto.Library:
+    """libcrypto, but for some functions."""
+    found = libcrypto.library()
+    assert found is not None
+    names = [name for name in libcrypto._SIGNATURES if name not in functions]
+    others = {name: getattr(found.functions, name) for name in names}
+    return found._replace(functions=SimpleNamespace(**others, **functions))
+
+
 @there
 def test_the_subkey_is_overwritten_when_it_is_no_longer_used() -> None:
     released: list[int] = []
-    functions: Any = libcrypto.library()
-    noted = SimpleNamespace(
-        CRYPTO_gcm128_new=functions.CRYPTO_gcm128_new, CRYPTO_gcm128_release=released.append
-    )
-    used = libcrypto.Ghash(noted, SUBKEY)  # type: ignore[arg-type]
-    assert used._key.raw == bytes(16)
+    found = altered(CRYPTO_gcm128_release=released.append)
+    used = libcrypto.Ghash(found, SUBKEY)
+    assert used._key.raw == bytes(17)
     context = used._context
     del used
     assert released == [context]
-    functions.CRYPTO_gcm128_release(context)
+    libcrypto.library().functions.CRYPTO_gcm128_release(context)  # type: ignore[union-attr]
+
+
+@there
+def test_a_process_that_ends_lets_threads_go_on() -> None:
+    """A context that is freed under a thread's hands ends the process by a signal."""
+    code = """
+import atexit, threading, time
+atexit.register(time.sleep, 0.3)
+from tpmtls.aead import libcrypto
+used = libcrypto.ghash(bytes(16))
+def work():
+    while True:
+        used.of_message(b"abc", b"d" * 100)
+threading.Thread(target=work, daemon=True).start()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@there
+def test_a_subkey_that_got_lost_on_its_way_is_given_again() -> None:
+    found = altered()
+    calls = iter([False, False, True])
+
+    def encrypt(block: int, encrypted: int, key: int) -> None:
+        if next(calls):
+            libcrypto._encrypt(block, encrypted, key)
+
+    made = libcrypto.Ghash(found._replace(key_is_ciphertext=libcrypto._Block(encrypt)), SUBKEY)
+    assert next(calls, None) is None
+    assert made._key.raw == bytes(17)
+    never = found._replace(key_is_ciphertext=libcrypto._Block(lambda *_: None))
+    with pytest.raises(RuntimeError, match="interrupted each time"):
+        libcrypto.Ghash(never, SUBKEY)
 
 
 @there
 def test_what_libcrypto_refuses_is_said() -> None:
-    refusing: Any = by_libcrypto(SUBKEY)
-    functions = refusing._functions
-    refusing._functions = SimpleNamespace(
-        CRYPTO_gcm128_setiv=functions.CRYPTO_gcm128_setiv,
-        CRYPTO_gcm128_aad=functions.CRYPTO_gcm128_aad,
-        CRYPTO_gcm128_decrypt_ctr32=lambda *_: -1,
-        CRYPTO_gcm128_tag=functions.CRYPTO_gcm128_tag,
-    )
+    refusing = libcrypto.Ghash(altered(CRYPTO_gcm128_decrypt_ctr32=lambda *_: -1), SUBKEY)
     with pytest.raises(ValueError, match="longer than GCM takes"):
         refusing.of_message(b"", b"text")
 
 
+@there
 def test_no_memory_is_said() -> None:
-    empty: Any = SimpleNamespace(CRYPTO_gcm128_new=lambda *_: None)
     with pytest.raises(MemoryError, match="libcrypto"):
-        libcrypto.Ghash(empty, SUBKEY)
+        libcrypto.Ghash(altered(CRYPTO_gcm128_new=lambda *_: None), SUBKEY)
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_without_functions_for_it_to_call_python_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_function: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(libcrypto, "_Stream", refuse)
+    assert libcrypto.library() is None
 
 
 @pytest.mark.usefixtures("forgotten")

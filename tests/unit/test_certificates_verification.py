@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
+import pickle
 from typing import Any
 
 import pytest
@@ -203,6 +205,12 @@ def test_an_acceptance_covers_the_same_again() -> None:
     acceptance, asked = accepted()
     assert acceptance.covers(**asked)
     assert acceptance.covers(**asked | {"chain": list(parse_chain(to_der(asked["chain"])))})
+
+
+def test_an_acceptance_does_not_leave_its_process() -> None:
+    acceptance, _ = accepted()
+    assert pickle.loads(pickle.dumps([acceptance])) == [None]
+    assert copy.deepcopy([acceptance]) == [None]
 
 
 def test_an_acceptance_covers_nothing_else() -> None:

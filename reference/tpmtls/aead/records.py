@@ -56,6 +56,7 @@ class Records:
         try:
             return self._mode.seal_with(mask, crypt, nonce, additional_data, plaintext)
         finally:
+            wipe(mask)
             wipe(stream)
 
     def open(self, sequence: int, additional_data: bytes, ciphertext: bytes) -> bytes | None:
@@ -66,6 +67,7 @@ class Records:
         try:
             return self._mode.open_with(mask, crypt, nonce, additional_data, ciphertext)
         finally:
+            wipe(mask)
             wipe(stream)
 
     def prefetch(self) -> None:

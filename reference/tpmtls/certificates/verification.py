@@ -55,6 +55,10 @@ class Acceptance:
         """The first notAfter of the path."""
         return min(certificate.not_valid_after_utc for certificate in self.path)
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """It is None when pickled or copied: what was accepted in this process proves nothing."""
+        return type(None), ()
+
     def covers(
         self,
         chain: Sequence[x509.Certificate],

@@ -182,11 +182,11 @@ class Device:
 
     def execute_each(self, command: Command[T], parameters: Iterable[bytes]) -> list[T]:
         """The results of a command with each of these parameters; passwords go in clear."""
-        results = []
+        one, results = replace(command), []
         with self.lock:
-            for command.parameters in parameters:
-                response = self._submit(command.code, encode(command, None))
-                results.append(command.parse(decode(command, None, response)[1]))
+            for one.parameters in parameters:
+                response = self._submit(one.code, encode(one, None))
+                results.append(one.parse(decode(one, None, response)[1]))
         return results
 
     def create(

@@ -129,10 +129,19 @@ class ObjectTable:
                 return self._insist(failure, again, command.handles)
 
     def run_each(self, command: Command[T], parameters: Sequence[bytes]) -> list[T]:
-        """The results of a command with each of these parameters, whose objects are loaded once."""
+        """The results of a command with each of these parameters, whose objects are loaded once.
+
+        Others wait for all of them. Where a slot is missing on the way, it begins anew, each by
+        itself: for commands that may be repeated.
+        """
         with self._device.lock:
             self._prepare(command.handles)
-            return self._device.execute_each(command, parameters)
+            try:
+                return self._device.execute_each(command, parameters)
+            except TpmResponseError as failure:
+                if failure.code not in SLOTS:
+                    raise
+            return [self.run(replace(command, parameters=each)) for each in parameters]
 
     def load(
         self,
