@@ -17,6 +17,7 @@ from tlsbench.measure import SMOKE, Missing, Progress
 from tlsbench.results import schema
 from tlsbench.run import run
 from tlsbench.stacks import tlslite
+from tlsbench.tables import suite
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,9 @@ def test_table_that_cannot_be_measured_says_why(monkeypatch):
     (row,) = table.rows
     assert row.absent == "/bin/false ended with status 1"
     assert "not here: /bin/false" in "\n".join(text.as_text(report.tables[0]))
+
+
+def test_a_suite_that_does_not_end_is_a_row_with_the_reason(monkeypatch):
+    monkeypatch.setattr(suite, "TIMEOUT", 0.01)
+    rows = suite.measure(SMOKE, Progress(silent=True)).rows
+    assert {row.absent for row in rows} == {"the tests took more than 0.01 s"}

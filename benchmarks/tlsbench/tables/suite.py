@@ -42,9 +42,11 @@ def measure(effort: Effort, progress: Progress) -> Table:
             else:
                 rows.append(Row(case, name, figures))
         progress.say(f"suite: {IN_PROCESS}")
-        rows.append(
-            Row(case, IN_PROCESS, _figures([_run(["self"], keyword) for _ in range(rounds)]))
-        )
+        try:
+            figures = _figures([_run(["self"], keyword) for _ in range(rounds)])
+            rows.append(Row(case, IN_PROCESS, figures))
+        except Missing as reason:
+            rows.append(Row(case, IN_PROCESS, absent=str(reason)))
     return Table(
         name="suite",
         title="The conformance suite",
@@ -81,9 +83,12 @@ def _run(target: list[str], keyword: str | None) -> tuple[float, float]:
         ]
         command += ["-k", keyword] if keyword else []
         start = WALL()
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=TIMEOUT, cwd=folder
-        )
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=TIMEOUT, cwd=folder
+            )
+        except subprocess.TimeoutExpired:
+            raise Missing(f"the tests took more than {TIMEOUT:g} s") from None
         spent = WALL() - start
         if not file.exists():
             raise failure(done)
