@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tpmtls.backends.tpm.constants import CommandCode
+from tpmtls.backends.tpm.frames import Command
 from tpmtls.backends.tpm.tcti import Transport
 
 
@@ -68,3 +69,17 @@ class Restricted:
 def without(*codes: CommandCode) -> Callable[[bytes], int | None]:
     """A verdict for `Restricted`: these commands do not exist."""
     return lambda frame: 0x143 if command_code(frame) in codes else None
+
+
+class Noted:
+    """An authorization that notes what it was asked for, and adds nothing."""
+
+    def __init__(self) -> None:
+        self.sealed: list[int] = []
+
+    def seal(self, command: Command[object]) -> tuple[bytes, bytes]:
+        self.sealed.append(command.code)
+        return bytes.fromhex("40000009 0000 00 0000"), command.parameters
+
+    def open(self, command: Command[object], parameters: bytes, area: bytes) -> bytes:
+        return parameters

@@ -315,24 +315,6 @@ def test_a_use_that_needs_a_slot_of_its_own() -> None:
         tpm.flush(*keys)
 
 
-@pytest.mark.usefixtures("need_libtpms")
-def test_one_of_many_uses_that_needs_a_slot_of_its_own() -> None:
-    answers = [None, ResponseCode.OBJECT_MEMORY, None, ResponseCode.OBJECT_HANDLES, None]
-
-    def verdict(frame: bytes) -> int | None:
-        encrypts = command_code(frame) == CommandCode.EncryptDecrypt2
-        return answers.pop() if answers and encrypts else None
-
-    tpm, _ = patient(Restricted(LibtpmsTransport(), verdict))
-    with tpm, tpm.load(commands.load_aes_key(bytes(16))) as key, tpm.load(KEY) as other:
-        command = commands.encrypt_decrypt2(key, b"", Alg.ECB)
-        parameters = [commands.encryption(bytes((n,)) * 16, Alg.ECB) for n in range(3)]
-        made = tpm.run_each(command, parameters)
-        assert answers == []
-        assert other.handle == 0  # it made room
-        assert made == tpm.run_each(command, parameters)
-
-
 def test_another_program_takes_slots(swtpm: Swtpm, need_tools: None) -> None:
     """tpm2_createprimary leaves its key in the TPM, as it does where no resource manager is."""
     with open_tpm(swtpm.tcti) as tpm:

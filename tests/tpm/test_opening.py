@@ -9,15 +9,13 @@ import threading
 import pytest
 
 from tests.tpm.conftest import transient
-from tests.tpm.fakes import Scripted
+from tests.tpm.fakes import Noted, Scripted
 from tests.tpm.swtpm import Swtpm
 from tpmtls.backends.tpm import commands
 from tpmtls.backends.tpm.constants import Alg, ResponseCode
 from tpmtls.backends.tpm.device import Device
-from tpmtls.backends.tpm.frames import Command, encode
-from tpmtls.backends.tpm.objects import TpmObject
+from tpmtls.backends.tpm.frames import encode
 from tpmtls.backends.tpm.opening import Tpm, open_device, open_tpm
-from tpmtls.backends.tpm.responses import TpmResponseError
 from tpmtls.violations import TpmUnavailable
 
 KEY = commands.load_hmac_key(b"secret", Alg.SHA256)
@@ -90,20 +88,6 @@ def test_a_program_that_forgets_to_close(swtpm: Swtpm) -> None:
         assert transient(tpm) == []
 
 
-class Noted:
-    """An authorization that notes what it was asked for, and adds nothing."""
-
-    def __init__(self) -> None:
-        self.sealed: list[int] = []
-
-    def seal(self, command: Command[object]) -> tuple[bytes, bytes]:
-        self.sealed.append(command.code)
-        return bytes.fromhex("40000009 0000 00 0000"), command.parameters
-
-    def open(self, command: Command[object], parameters: bytes, area: bytes) -> bytes:
-        return parameters
-
-
 def test_the_seam_for_sessions(libtpms: Tpm) -> None:
     """An opening may say how its commands are authorized; a caller may say it better."""
     general, special = Noted(), Noted()
@@ -115,43 +99,3 @@ def test_the_seam_for_sessions(libtpms: Tpm) -> None:
         with open_tpm("libtpms:") as other:
             assert other.run(hmac) == first
     assert (general.sealed, special.sealed) == ([hmac.code], [hmac.code])
-
-
-# -- one command with many parameters --------------------------------------------------------------
-
-PIECES = [bytes((number,)) * 16 for number in range(5)]
-
-
-def encrypted_each(tpm: Tpm, key: TpmObject) -> tuple[list[bytes], list[bytes]]:
-    """What several at once and one after another make of the pieces."""
-    parameters = [commands.encryption(piece, Alg.ECB) for piece in PIECES]
-    command = commands.encrypt_decrypt2(key, b"", Alg.ECB)
-    each = [result for result, _ in tpm.run_each(command, parameters)]
-    return each, [tpm.run(commands.encrypt_decrypt2(key, p, Alg.ECB))[0] for p in PIECES]
-
-
-def test_many_at_once(tpm: Tpm) -> None:
-    with tpm.load(commands.load_aes_key(bytes(16))) as key:
-        each, singly = encrypted_each(tpm, key)
-        assert each == singly
-        tpm.evict()  # the key comes back by itself
-        with pytest.raises(TpmResponseError):
-            tpm.run_each(commands.encrypt_decrypt2(key, b"", Alg.ECB), [PIECES[0], b""])
-        assert encrypted_each(tpm, key)[0] == each
-        assert tpm.run_each(commands.encrypt_decrypt2(key, b"", Alg.ECB), []) == []
-
-
-def test_many_at_once_through_the_seam_for_sessions(libtpms: Tpm) -> None:
-    noted = Noted()
-    with libtpms.load(commands.load_aes_key(bytes(16))) as key:
-        libtpms.authorize = lambda command: noted if command.authorized else None
-        each, singly = encrypted_each(libtpms, key)
-        assert each == singly
-    assert len(noted.sealed) == 2 * len(PIECES)
-
-
-def test_many_at_once_after_the_end() -> None:
-    with open_tpm("libtpms:") as tpm:
-        key = tpm.load(commands.load_aes_key(bytes(16)))
-    with pytest.raises(TpmUnavailable, match="was closed"):
-        encrypted_each(tpm, key)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from tpmtls.algorithms import SuiteParameters
 from tpmtls.backends.ledger import Ledger
@@ -23,8 +22,8 @@ class ChainedBlockCipher(TpmBlockCipher):
         made: bytes = self._chain.plain(command)[0]
         return made
 
-    def _run_each(self, command: Encryption, parameters: Sequence[bytes]) -> list[bytes]:
-        return [self._run(replace(command, parameters=each)) for each in parameters]
+    def ctr_each(self, pieces: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        return [self.ctr(counter, data) for counter, data in pieces]
 
 
 class ChainedAead(TpmAead):

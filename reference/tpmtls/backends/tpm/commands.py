@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from struct import Struct
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -17,11 +18,13 @@ from tpmtls.backends.tpm.constants import Alg, Capability, Curve
 from tpmtls.backends.tpm.constants import CommandCode as CC
 from tpmtls.backends.tpm.frames import (
     NULL_HIERARCHY,
+    SESSIONS,
     Command,
     Created,
     Creation,
     Entity,
     Reader,
+    encode,
     malformed,
     only,
     sized,
@@ -258,16 +261,44 @@ def encrypt_decrypt2(
     `data` is whole blocks for ECB and CBC; `iv` is a block, or empty for ECB. In CTR the IV goes on
     only after whole blocks.
     """
-    parameters = encryption(data, mode, iv, decrypt=decrypt)
+    sizes = len(data).to_bytes(2, "big"), len(iv).to_bytes(2, "big")
+    parameters = b"".join((sizes[0], data, _DIRECTIONS[decrypt], _MODES[mode], sizes[1], iv))
     return Command(CC.EncryptDecrypt2, (key,), parameters, _two_buffers, 1)
 
 
-def encryption(data: bytes, mode: Alg, iv: bytes = b"", *, decrypt: bool = False) -> bytes:
-    """The parameters of `encrypt_decrypt2`."""
-    sizes = len(data).to_bytes(2, "big"), len(iv).to_bytes(2, "big")
-    return b"".join((sizes[0], data, _DIRECTIONS[decrypt], _MODES[mode], sizes[1], iv))
+class CounterMode:
+    """The frames of `encrypt_decrypt2` in CTR under one key, and their responses, all of one size.
+
+    What is the same in all of them is made once: full records consist of little else.
+    """
+
+    def __init__(self, key: Entity, size: int) -> None:
+        self.handle = key.handle
+        self.size = size
+        frame = encode(encrypt_decrypt2(key, bytes(size), Alg.CTR, bytes(_BLOCK)), None)
+        text = len(frame) - _BLOCK - _AFTER_TEXT - size
+        self._before, self._after = frame[:text], frame[text + size : -_BLOCK]
+        self._total = _RESULT.size + size + 2 + _BLOCK + _ACKNOWLEDGED
+        self._result = _RESULT.pack(SESSIONS, self._total, 0, 2 + size + 2 + _BLOCK, size)
+
+    def frame(self, counter: bytes, text: bytes) -> bytes:
+        """The command that encrypts a text of `size` octets from a counter block on."""
+        return b"".join((self._before, text, self._after, counter))
+
+    def result(self, response: bytes) -> bytes:
+        """What a response says that the text became."""
+        if len(response) != self._total or response[: _RESULT.size] != self._result:
+            raise malformed()
+        return response[_RESULT.size : _RESULT.size + self.size]
 
 
+_BLOCK: Final = 16
+_AFTER_TEXT: Final = 5
+"""Octets between text and IV: direction, mode, and the IV's size."""
+_ACKNOWLEDGED: Final = 5
+"""Octets in a response for a password: no nonce, attributes, no HMAC (Part 1 §19.4)."""
+_RESULT: Final = Struct(">HIIIH")
+"""A response's header, and the sizes of its parameters and of the first of them."""
 _DIRECTIONS: Final = (b"\x00", b"\x01")
 _MODES: Final = {mode: mode.to_bytes(2, "big") for mode in Alg}
 

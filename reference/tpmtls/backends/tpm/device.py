@@ -180,14 +180,10 @@ class Device:
             response = self._submit(command.code, encode(command, authorization))
             return command.parse(decode(command, authorization, response)[1])
 
-    def execute_each(self, command: Command[T], parameters: Iterable[bytes]) -> list[T]:
-        """The results of a command with each of these parameters; passwords go in clear."""
-        one, results = replace(command), []
+    def submit_each(self, code: int, frames: Iterable[bytes]) -> list[bytes]:
+        """The responses to frames of one command that succeeded; raises TpmError."""
         with self.lock:
-            for one.parameters in parameters:
-                response = self._submit(one.code, encode(one, None))
-                results.append(one.parse(decode(one, None, response)[1]))
-        return results
+            return [self._submit(code, frame) for frame in frames]
 
     def create(
         self, command: Creation, authorization: Authorization | None = None

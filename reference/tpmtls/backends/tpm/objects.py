@@ -8,7 +8,7 @@ serves for every later return, so an object is saved once at most.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -128,20 +128,10 @@ class ObjectTable:
                 again = partial(self._device.execute, command, authorization)
                 return self._insist(failure, again, command.handles)
 
-    def run_each(self, command: Command[T], parameters: Sequence[bytes]) -> list[T]:
-        """The results of a command with each of these parameters, whose objects are loaded once.
-
-        Others wait for all of them. Where a slot is missing on the way, it begins anew, each by
-        itself: for commands that may be repeated.
-        """
+    def bring(self, *objects: TpmObject) -> None:
+        """Have objects in the TPM, where they stay while the caller holds the device's lock."""
         with self._device.lock:
-            self._prepare(command.handles)
-            try:
-                return self._device.execute_each(command, parameters)
-            except TpmResponseError as failure:
-                if failure.code not in SLOTS:
-                    raise
-            return [self.run(replace(command, parameters=each)) for each in parameters]
+            self._prepare(objects)
 
     def load(
         self,

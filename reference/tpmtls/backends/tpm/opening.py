@@ -5,9 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -89,11 +88,14 @@ class Tpm:
             return self._authorized(partial(self._table.run, command), command, authorization)
         return self._table.run(command, authorization)
 
-    def run_each(self, command: Command[T], parameters: Sequence[bytes]) -> list[T]:
-        """The results of a command with each of these parameters instead of its own."""
-        if self._closed or self.authorize is not None:
-            return [self.run(replace(command, parameters=each)) for each in parameters]
-        return self._table.run_each(command, parameters)
+    @contextmanager
+    def holding(self, key: TpmObject) -> Iterator[None]:
+        """With the key in its slot while the block runs, and all others waiting."""
+        if self._closed:
+            raise TpmUnavailable(f"{self.name} was closed: open it again")
+        with self.device.lock:
+            self._table.bring(key)
+            yield
 
     def load(
         self,

@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from tpmtls.aead import BlockCipher, Ccm, Gcm, Mode, Records
+from tpmtls.aead import BLOCK, BlockCipher, Ccm, Gcm, Mode, Records
 from tpmtls.algorithms import SuiteParameters
 from tpmtls.backends.base import Aead, Kept
 from tpmtls.backends.ledger import Crossing, Ledger
 from tpmtls.backends.tpm import commands
+from tpmtls.backends.tpm.commands import CounterMode
 from tpmtls.backends.tpm.commands import encrypt_decrypt2 as encrypt
-from tpmtls.backends.tpm.commands import encryption
-from tpmtls.backends.tpm.constants import Alg
+from tpmtls.backends.tpm.constants import Alg, CommandCode
 from tpmtls.backends.tpm.frames import Command
 from tpmtls.backends.tpm.objects import TpmObject
 from tpmtls.backends.tpm.opening import Tpm
+from tpmtls.backends.tpm.responses import SLOTS, TpmResponseError
 
 Encryption = Command[tuple[bytes, bytes]]
 MODES: Final = {Alg.ECB: Mode.ECB, Alg.CTR: Mode.CTR, Alg.CBC: Mode.CBC, Alg.CFB: Mode.CFB}
@@ -42,6 +43,8 @@ class TpmBlockCipher(BlockCipher):
         self.max_command = min(MAX_COMMAND, capabilities.input_buffer)
         self._tpm = tpm
         self._key = key
+        self._full = self.max_command - self.max_command % BLOCK
+        self._frames: CounterMode | None = None
 
     def encrypt_blocks(self, data: bytes) -> bytes:
         if Mode.ECB not in self.modes:
@@ -61,14 +64,23 @@ class TpmBlockCipher(BlockCipher):
         return self._run(encrypt(self._key, data, Alg.CTR, counter))
 
     def ctr_each(self, pieces: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
-        parameters = [encryption(data, Alg.CTR, counter) for counter, data in pieces]
-        return self._run_each(encrypt(self._key, b"", Alg.CTR), parameters)
+        tpm, key, made = self._tpm, self._key, self._frames
+        if tpm.authorize is not None or any(len(text) != self._full for _, text in pieces):
+            return super().ctr_each(pieces)
+        try:
+            with tpm.holding(key):
+                if made is None or made.handle != key.handle:
+                    made = self._frames = CounterMode(key, self._full)
+                frames = [made.frame(*piece) for piece in pieces]
+                responses = tpm.device.submit_each(CommandCode.EncryptDecrypt2, frames)
+        except TpmResponseError as failure:
+            if failure.code not in SLOTS:
+                raise
+            return super().ctr_each(pieces)  # one by one, for each of which room is made
+        return [made.result(response) for response in responses]
 
     def _run(self, command: Encryption) -> bytes:
         return self._tpm.run(command)[0]
-
-    def _run_each(self, command: Encryption, parameters: Sequence[bytes]) -> list[bytes]:
-        return [result for result, _ in self._tpm.run_each(command, parameters)]
 
 
 class TpmAead(Aead):
