@@ -52,9 +52,7 @@ class SoftwareSecret(Secret):
     __slots__ = ("octets",)
 
     def __init__(self, name: str, octets: bytes, algorithm: HashAlgorithm | None) -> None:
-        self.name = name
-        self.length = len(octets)
-        self.hash = algorithm
+        super().__init__(name, len(octets), algorithm)
         self.octets = bytearray(octets)
 
     @property

@@ -365,9 +365,10 @@ class Extensions(tuple[ExtensionBody, ...]):
 
     def get(self, body: type[E]) -> E | None:
         """The extension whose body is a `body`, if the block has one."""
-        bodies = list(map(type, self))
-        found = self[bodies.index(body)] if body in bodies else None
-        return found if isinstance(found, body) else None
+        for extension in self:
+            if type(extension) is body:
+                return extension
+        return None
 
     @property
     def types(self) -> frozenset[ExtensionType]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tpmtls.aead import BlockCipher
 from tpmtls.algorithms import SuiteParameters
 from tpmtls.backends.ledger import Ledger
 from tpmtls.backends.tpm.chain import Chain
@@ -23,7 +24,7 @@ class ChainedBlockCipher(TpmBlockCipher):
         return made
 
     def ctr_each(self, pieces: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
-        return [self.ctr(counter, data) for counter, data in pieces]
+        return BlockCipher.ctr_each(self, pieces)  # each command is the chain's session's
 
 
 class ChainedAead(TpmAead):

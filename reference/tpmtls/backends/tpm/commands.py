@@ -305,10 +305,7 @@ _MODES: Final = {mode: mode.to_bytes(2, "big") for mode in Alg}
 
 def _two_buffers(parameters: bytes) -> tuple[bytes, bytes]:
     end = 2 + int.from_bytes(parameters[:2], "big")
-    start = end + 2
-    if len(parameters) != start + int.from_bytes(parameters[end:start], "big"):
-        raise malformed()
-    return parameters[2:end], parameters[start:]
+    return parameters[2:end], only(parameters[end:])
 
 
 def hash_data(data: bytes, algorithm: Alg, hierarchy: Entity) -> Command[tuple[bytes, bytes]]:
